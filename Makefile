@@ -1,0 +1,59 @@
+# `make help` lists the targets. Everything runs in the active virtual environment, or in .venv.
+SHELL := /bin/bash
+VENV := $(or $(VIRTUAL_ENV),.venv)
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
+# Files that say what is installed: a target that needs them installs again when setup.cfg changes.
+INSTALLED := $(VENV)/.mmorient
+
+.DEFAULT_GOAL := help
+.PHONY: help quickstart test style quality conformance bench scatter clean
+
+help: ## Show this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+
+quickstart: $(INSTALLED)-train ## Draw sample memes, train on them, print the scores and label a picture
+	$(BIN)/python training/sample_memes.py runs/sample_memes --rows 800
+	$(BIN)/accelerate launch training/train.py training/recipes/quickstart.yaml
+	$(BIN)/python training/label_picture.py runs/quickstart --image runs/sample_memes/images/00001.png \
+		--text "$$($(BIN)/python -c 'import csv; print(next(csv.DictReader(open("runs/sample_memes/train.csv")))["text"])')"
+
+test: quality ## Check style and types, and run the tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+
+style: $(INSTALLED)-test ## Format the code and fix what can be fixed
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+quality: $(INSTALLED)-test ## Check style and types without changing anything
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+
+conformance: $(INSTALLED)-conformance ## Run transformers' own test suites, at its oldest and newest supported release
+	$(BIN)/python tests/conformance/run.py --transformers 5.17.0 5.23.0
+
+bench: $(INSTALLED)-test ## Print the tables of benchmarks/
+	$(BIN)/python benchmarks/graph_aggregation.py
+
+scatter: $(INSTALLED)-train ## Compile torch-scatter, an optional backend (5 to 9 minutes on two cores)
+	@$(BIN)/python -c "import torch_scatter" 2>/dev/null || \
+		{ $(PIP) ninja setuptools wheel && $(PIP) --no-build-isolation torch-scatter; }
+
+clean: ## Remove what the other targets left, except the virtual environment
+	rm -rf runs build .conformance .mypy_cache .pytest_cache .ruff_cache *.egg-info
+
+$(BIN)/python:
+	python3 -m venv $(VENV)
+
+$(INSTALLED)-train: setup.cfg constraints.txt | $(BIN)/python
+	$(PIP) --editable ".[train]"
+	@touch $@
+
+$(INSTALLED)-test: setup.cfg constraints.txt | $(BIN)/python
+	$(PIP) --editable ".[test,style]"
+	@touch $@
+
+$(INSTALLED)-conformance: setup.cfg constraints.txt | $(BIN)/python
+	$(PIP) --editable ".[conformance]"
+	@touch $@

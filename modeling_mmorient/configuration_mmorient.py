@@ -1,0 +1,267 @@
+"""Configuration of MM-ORIENT."""
+
+import math
+from typing import Any, ClassVar
+
+from transformers import AutoConfig, PretrainedConfig
+
+from .encoder_kinds import (
+    build_encoder_config,
+    joint_embed_dims,
+    joint_region_dim,
+    vision_region_dim,
+)
+from .task_specs import TaskSpec, parse_tasks
+
+HIMA_SCORINGS = ("context", "direct")
+AGGREGATIONS = ("auto", "dense", "csr", "torch_scatter")
+ENCODER_ROLES = ("joint_config", "text_config", "vision_config")
+
+# The widths of the paper's features (section "Features"); used where no encoder says otherwise.
+PAPER_WIDTHS = {"image_embed_dim": 512, "text_embed_dim": 512, "region_dim": 2048, "token_dim": 768}
+
+MEME_TASKS = {
+    "sentiment": ["negative", "neutral", "positive"],
+    "humour": ["not_humorous", "humorous"],
+    "sarcasm": ["not_sarcastic", "sarcastic"],
+    "offence": ["not_offensive", "offensive"],
+    "motivation": ["not_motivational", "motivational"],
+}
+
+
+class MMOrientConfig(PretrainedConfig):
+    """Configuration of [`MMOrientModel`] and [`MMOrientForMultitaskClassification`].
+
+    Defaults follow the paper (Rehman et al., Information Fusion 2025, arXiv 2508.16300) unless said
+    otherwise. Everything is checked here, so that a wrong value never reaches a model.
+
+    Args:
+        joint_config: Encoder of both modalities (`clip`, `chinese_clip`, `siglip`): gives e_img and
+            e_txt, and its vision tower's patch tokens as Q_img. A configuration, its dict, the name of
+            a kind, or None. Defaults to CLIP, or to None where `vision_config` is given.
+        text_config: Encoder of the text (BERT and kin): gives Q_txt, and its masked mean as e_txt where
+            there is no joint encoder. Defaults to BERT; None: the caller passes `token_features`.
+        vision_config: Encoder of the picture where there is no joint encoder (ViT, MobileNetV2, DINOv2
+            ...): gives Q_img, and its mean as e_img. Defaults to None.
+        tasks: Task name to labels, or to the long form with a kind; see `parse_tasks`. Defaults to five
+            questions about memes.
+        image_embed_dim, text_embed_dim: Widths of e_img and e_txt. None (default): the encoder's, or the
+            paper's 512 where the features are given by the caller.
+        region_dim, token_dim: Widths of Q_img and Q_txt. None (default): the encoder's, or the paper's
+            2048 and 768.
+        task_feature_dim: Width of the task-specific features `a` (784 in the paper). Defaults to 0:
+            there are none.
+        freeze_encoders: Encoders run in evaluation mode and without gradients. Defaults to True.
+        use_hima_stage1: Attention over the words and regions of a sample. Off: no HIMA at all.
+        use_hima_stage2: Attention over samples, added to stage 1 (needs it).
+        use_in_modal, use_cross_modal: The two relation-graph layers whose neighbours come from the
+            modality itself, and the two whose neighbours come from the other one.
+        hima_hidden_size: Hidden width h of the attention scores. Defaults to 256; `direct` scoring has 1.
+        hima_scoring: `context`: s = GELU(W q + b) . c; `direct`: s = GELU(w . q + b), the published
+            script's. Defaults to `context`.
+        hima_momentum: Share of a new batch in the running mean of stage 2's g, in [0, 1]; 0: the
+            mean of all batches counts each the same. Defaults to 0.1.
+        image_threshold, text_threshold: Cosine above which two samples are neighbours in that
+            modality's graph. None (default): no threshold. (The published script's 0.9 leaves the
+            graphs of common encoders empty.)
+        image_neighbors, text_neighbors: At most that many nearest samples are neighbours (ties count
+            together). None: no limit. Defaults to 16.
+        graph_hidden_size: Width of each GraphSAGE layer. Defaults to 512.
+        aggregation: How neighbour means are computed: `dense`, `csr`, `torch_scatter`, or `auto`
+            (default), which takes the fastest one measured for the size of the batch.
+        learner_hidden_sizes: Widths of the learner's hidden layers. Defaults to (4618, 2048).
+        learner_dropout: Dropout after each of them, in [0, 1). Defaults to 0.2.
+
+    Raises:
+        ValueError: Naming the field, the value and the remedy.
+
+    Example:
+
+    ```python
+    >>> config = MMOrientConfig(tasks={"humour": ["no", "yes"]}, learner_hidden_sizes=[512])
+    >>> config.task_specs["humour"].num_labels
+    2
+    ```
+    """
+
+    model_type = "mmorient"
+    keys_to_ignore_at_inference: ClassVar[list[str]] = [
+        "region_attention",
+        "token_attention",
+        "graph_health",
+    ]
+    sub_configs: ClassVar[dict[str, type]] = dict.fromkeys(ENCODER_ROLES, AutoConfig)
+
+    joint_config: Any = "clip"
+    text_config: Any = "bert"
+    vision_config: Any = None
+    tasks: Any = None
+    # None is what a caller may leave them at; after construction they are numbers.
+    image_embed_dim: int = None  # type: ignore[assignment]
+    text_embed_dim: int = None  # type: ignore[assignment]
+    region_dim: int = None  # type: ignore[assignment]
+    token_dim: int = None  # type: ignore[assignment]
+    task_feature_dim: int = 0
+    freeze_encoders: bool = True
+    use_hima_stage1: bool = True
+    use_hima_stage2: bool = True
+    use_in_modal: bool = True
+    use_cross_modal: bool = True
+    hima_hidden_size: int = 256
+    hima_scoring: str = "context"
+    hima_momentum: float = 0.1
+    image_threshold: float | None = None
+    text_threshold: float | None = None
+    image_neighbors: int | None = 16
+    text_neighbors: int | None = 16
+    graph_hidden_size: int = 512
+    aggregation: str = "auto"
+    learner_hidden_sizes: Any = (4618, 2048)
+    learner_dropout: float = 0.2
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        if self.vision_config is not None and self.joint_config == "clip":
+            self.joint_config = None
+        for role in ENCODER_ROLES:
+            setattr(self, role, build_encoder_config(role, getattr(self, role)))
+        specs = parse_tasks(MEME_TASKS if self.tasks is None else self.tasks)
+        self.tasks = {name: _without_name(spec) for name, spec in specs.items()}
+        if not isinstance(self.learner_hidden_sizes, list | tuple):
+            raise ValueError(
+                f"`learner_hidden_sizes` is {self.learner_hidden_sizes!r}: give a list of whole numbers."
+            )
+        self.learner_hidden_sizes = list(self.learner_hidden_sizes)
+        super().__post_init__(**kwargs)
+        # One composite model has one dtype: an encoder's own (a float16 checkpoint's, say) would
+        # otherwise build that encoder alone in it.
+        for role in ENCODER_ROLES:
+            if (encoder_config := getattr(self, role)) is not None:
+                encoder_config.dtype = self.dtype
+        self._check_roles()
+        self._resolve_widths()
+        self._check_numbers()
+        self._check_switches()
+
+    @property
+    def task_specs(self) -> dict[str, TaskSpec]:
+        """The tasks in their order, as objects."""
+        return parse_tasks(self.tasks)
+
+    @property
+    def needs_rows(self) -> bool:
+        """Whether anything reads the region and token features Q."""
+        return self.use_hima_stage1
+
+    @property
+    def needs_embeds(self) -> bool:
+        """Whether anything reads the embeddings e."""
+        return self.use_in_modal or self.use_cross_modal
+
+    @property
+    def hima_dim(self) -> int:
+        """Width of the joint attention feature [v_img ; v_txt]; 0 when stage 1 is off."""
+        return self.region_dim + self.token_dim if self.use_hima_stage1 else 0
+
+    @property
+    def relation_dim(self) -> int:
+        """Width of the concatenated relation-graph features."""
+        return 2 * self.graph_hidden_size * (int(self.use_in_modal) + int(self.use_cross_modal))
+
+    @property
+    def fused_dim(self) -> int:
+        """Width of [HIMA ; CMRL ; a], the learner's input."""
+        return self.hima_dim + self.relation_dim + self.task_feature_dim
+
+    def to_dict(self) -> dict[str, Any]:
+        """As `PretrainedConfig.to_dict`, with the tasks as a list: JSON objects lose their order."""
+        output = super().to_dict()
+        output["tasks"] = [{"name": name, **task} for name, task in self.tasks.items()]
+        return output
+
+    def _check_roles(self) -> None:
+        if self.joint_config is not None and self.vision_config is not None:
+            raise ValueError(
+                f"`joint_config` ({self.joint_config.model_type}) and `vision_config` "
+                f"({self.vision_config.model_type}) are both given: a joint encoder's vision tower "
+                "already gives the picture features. Set one of them to None."
+            )
+
+    def _resolve_widths(self) -> None:
+        known: dict[str, int] = {}
+        if self.text_config is not None:
+            known["token_dim"] = known["text_embed_dim"] = self.text_config.hidden_size
+        if self.vision_config is not None:
+            known["region_dim"] = known["image_embed_dim"] = vision_region_dim(self.vision_config)
+        if self.joint_config is not None:
+            known["image_embed_dim"], known["text_embed_dim"] = joint_embed_dims(self.joint_config)
+            known["region_dim"] = joint_region_dim(self.joint_config)
+        for field, paper_width in PAPER_WIDTHS.items():
+            given = getattr(self, field)
+            if given is None:
+                setattr(self, field, known.get(field, paper_width))
+            elif field in known and given != known[field]:
+                raise ValueError(
+                    f"`{field}` is {given} but the encoder gives {known[field]}: leave it None, or set "
+                    "the encoder's configuration to None and pass precomputed features."
+                )
+
+    def _check_numbers(self) -> None:
+        for field in (*PAPER_WIDTHS, "hima_hidden_size", "graph_hidden_size"):
+            self._require_int(field, getattr(self, field), least=1)
+        self._require_int("task_feature_dim", self.task_feature_dim, least=0)
+        for size in self.learner_hidden_sizes:
+            self._require_int("learner_hidden_sizes", size, least=1)
+        for modality in ("image", "text"):
+            neighbors = getattr(self, f"{modality}_neighbors")
+            threshold = getattr(self, f"{modality}_threshold")
+            if neighbors is None and threshold is None and self.needs_embeds:
+                raise ValueError(
+                    f"`{modality}_neighbors` and `{modality}_threshold` are both None, which joins every "
+                    "sample with every other: give a number of neighbours, a threshold, or both."
+                )
+            if neighbors is not None:
+                self._require_int(f"{modality}_neighbors", neighbors, least=1)
+            if threshold is not None:
+                self._require_number(f"{modality}_threshold", threshold, -1.0, 1.0)
+        self._require_number("learner_dropout", self.learner_dropout, 0.0, 1.0)
+        self._require_number("hima_momentum", self.hima_momentum, 0.0, math.nextafter(1.0, 2.0))
+
+    def _check_switches(self) -> None:
+        for field, choices in (("hima_scoring", HIMA_SCORINGS), ("aggregation", AGGREGATIONS)):
+            if getattr(self, field) not in choices:
+                raise ValueError(f"`{field}` is {getattr(self, field)!r}: choose one of {list(choices)}.")
+        switches = (
+            "freeze_encoders",
+            "use_hima_stage1",
+            "use_hima_stage2",
+            "use_in_modal",
+            "use_cross_modal",
+        )
+        for field in switches:
+            if not isinstance(getattr(self, field), bool):
+                raise ValueError(f"`{field}` is {getattr(self, field)!r}: give True or False.")
+        if self.use_hima_stage2 and not self.use_hima_stage1:
+            raise ValueError(
+                "`use_hima_stage2` is True but `use_hima_stage1` is False: stage 2 attends to the "
+                "vectors of stage 1. Set both to False, or stage 1 to True."
+            )
+        if self.fused_dim == 0:
+            raise ValueError(
+                "every branch is switched off, so nothing is left to classify from: switch on one of "
+                "`use_hima_stage1`, `use_in_modal`, `use_cross_modal`, or set `task_feature_dim`."
+            )
+
+    @staticmethod
+    def _require_int(field: str, value: Any, least: int) -> None:
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ValueError(f"`{field}` is {value!r}: give a whole number of at least {least}.")
+
+    @staticmethod
+    def _require_number(field: str, value: Any, low: float, below: float) -> None:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not low <= value < below:
+            raise ValueError(f"`{field}` is {value!r}: give a number in [{low:.4g}, {below:.4g}).")
+
+
+def _without_name(spec: TaskSpec) -> dict[str, Any]:
+    return {key: value for key, value in spec.to_dict().items() if key != "name"}

@@ -1,0 +1,143 @@
+"""HIMA: Hierarchical Interactive Monomodal Attention (paper, section "HIMA")."""
+
+import torch
+from torch import nn
+
+from .configuration_mmorient import MMOrientConfig
+from .features import AttentionFeatures, EncodedFeatures
+
+
+class AttentionPooling(nn.Module):
+    r"""Weighted mean of the rows of a set, with learned weights.
+
+    For the rows q_1..q_m of Q, with `scoring="context"`:
+
+        s_j = GELU(W q_j + b) . c,    W: d -> h,  c: context vector of width h
+
+    or with `scoring="direct"`, as in the published script:
+
+        s_j = GELU(w . q_j + b)
+
+    and then α = softmax(s) over the unmasked rows and v = Σ_j α_j q_j.
+
+    Args:
+        dim: Width d of a row.
+        hidden_size: Width h of the hidden matrix; not used by `direct` scoring.
+        scoring: `context` or `direct`.
+
+    Shapes:
+        rows (..., m, d), mask (..., m) with True = present; returns v (..., d) and α (..., m).
+        Masked rows may hold anything, NaN included. A set without any row gives zeros.
+    """
+
+    def __init__(self, dim: int, hidden_size: int, scoring: str) -> None:
+        super().__init__()
+        self.scoring = scoring
+        self.hidden = nn.Linear(dim, hidden_size if scoring == "context" else 1)
+        self.context = nn.Linear(hidden_size, 1, bias=False) if scoring == "context" else None
+
+    def forward(self, rows: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        rows = rows.masked_fill(~mask.unsqueeze(-1), 0.0)
+        scores = nn.functional.gelu(self.hidden(rows))
+        if self.context is not None:
+            scores = self.context(scores)
+        # The softmax runs in float32: with hundreds of rows the weights of half precision do not add
+        # up to one. The lowest finite number instead of -inf keeps a set without rows free of NaN.
+        scores = scores.squeeze(-1).float()
+        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+        weights = scores.softmax(-1).masked_fill(~mask, 0.0).to(rows.dtype)
+        return (weights.unsqueeze(-2) @ rows).squeeze(-2), weights
+
+    def extra_repr(self) -> str:
+        return f"scoring={self.scoring!r}"
+
+
+class BatchBias(nn.Module):
+    r"""HIMA stage 2: the same attention across samples.
+
+        g = Σ_b β_b v_b,  β = softmax_b(score(v_b));  v_b <- v_b + g
+
+    In training g is the batch's own, over the rows that have the modality, and a running mean of it is
+    kept. In evaluation that running mean stands for g, so that no row depends on its batch-mates; before
+    any training it is zero.
+
+    Args:
+        dim: Width d of the vectors.
+        hidden_size, scoring: As in [`AttentionPooling`].
+        momentum: Share of a new batch in the running mean. The first batches count equally until
+            their number reaches 1 / momentum, so that no initial zero weighs on the mean.
+
+    Shapes:
+        vectors (B, d), present (B,) with True = present; returns (B, d).
+    """
+
+    running_g: torch.Tensor
+    batches_seen: torch.Tensor
+
+    def __init__(self, dim: int, hidden_size: int, scoring: str, momentum: float) -> None:
+        super().__init__()
+        self.attention = AttentionPooling(dim, hidden_size, scoring)
+        self.momentum = momentum
+        self.register_buffer("running_g", torch.zeros(dim))
+        self.register_buffer("batches_seen", torch.zeros(()))
+
+    def forward(self, vectors: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
+        if not self.training:
+            return vectors + self.running_g
+        g, _ = self.attention(vectors, present)
+        self._remember(g.detach(), present.any())
+        return vectors + g
+
+    @torch.no_grad()
+    def _remember(self, g: torch.Tensor, seen: torch.Tensor) -> None:
+        # Tensor arithmetic throughout: a branch on `seen` would break a compiled graph.
+        self.batches_seen.add_(seen.to(self.batches_seen.dtype))
+        share = (1.0 / self.batches_seen.clamp(min=1.0)).clamp(min=self.momentum) * seen
+        self.running_g.lerp_(g.to(self.running_g.dtype), share.to(self.running_g.dtype))
+
+    def extra_repr(self) -> str:
+        return f"momentum={self.momentum}"
+
+
+class MonomodalAttention(nn.Module):
+    """Both stages of HIMA for one modality.
+
+    Args:
+        config: The model's configuration.
+        dim: Width d of the modality's rows.
+
+    Shapes:
+        rows (B, m, d), mask (B, m), present (B,), True = present; returns v (B, d) and α (B, m).
+        A row without the modality gets a learned stand-in, which takes no part in stage 2.
+    """
+
+    def __init__(self, config: MMOrientConfig, dim: int) -> None:
+        super().__init__()
+        sizes = (dim, config.hima_hidden_size, config.hima_scoring)
+        self.attention = AttentionPooling(*sizes)
+        self.batch_bias = BatchBias(*sizes, config.hima_momentum) if config.use_hima_stage2 else None
+        self.missing = nn.Parameter(torch.zeros(dim))
+
+    def forward(
+        self, rows: torch.Tensor, mask: torch.Tensor, present: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        vectors, weights = self.attention(rows, mask & present.unsqueeze(-1))
+        if self.batch_bias is not None:
+            vectors = self.batch_bias(vectors, present)
+        return torch.where(present.unsqueeze(-1), vectors, self.missing), weights
+
+
+class HierarchicalAttention(nn.Module):
+    """HIMA: picture regions and words are attended to apart, [v_img ; v_txt] is their joint feature."""
+
+    def __init__(self, config: MMOrientConfig) -> None:
+        super().__init__()
+        self.image = MonomodalAttention(config, config.region_dim)
+        self.text = MonomodalAttention(config, config.token_dim)
+
+    def forward(self, features: EncodedFeatures) -> AttentionFeatures:
+        image, region_attention = self.image(
+            features.region_features, features.region_mask, features.image_present
+        )
+        text, token_attention = self.text(features.token_features, features.token_mask, features.text_present)
+        return AttentionFeatures(torch.cat([image, text], -1), region_attention, token_attention)

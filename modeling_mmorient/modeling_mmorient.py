@@ -1,0 +1,346 @@
+"""MM-ORIENT as transformers models."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers import initialization as init
+from transformers.utils import ModelOutput
+from transformers.utils.generic import can_return_tuple
+
+from .configuration_mmorient import ENCODER_ROLES, MMOrientConfig
+from .encoders import FeatureEncoders, encoder_options
+from .features import EncodedFeatures, FeatureInputs, GraphHealth, RawInputs
+from .hima import BatchBias, HierarchicalAttention, MonomodalAttention
+from .multitask import MultifeatureLearner, MultitaskHeads, OrdinalHead, multitask_loss
+from .relation_graph import CrossModalRelationLearning
+
+
+@dataclass
+class MMOrientModelOutput(ModelOutput):
+    """Output of [`MMOrientModel`].
+
+    Args:
+        pooler_output: The fused representation [HIMA ; CMRL ; a], (batch_size, fused_dim).
+        region_attention: HIMA's weights of the picture's regions, (batch_size, regions); with
+            `output_attentions=True`.
+        token_attention: HIMA's weights of the text's tokens, (batch_size, tokens); with
+            `output_attentions=True`.
+        graph_health: Degree statistics of the batch's relation graphs by modality; with
+            `output_graph_health=True`, in training only.
+    """
+
+    pooler_output: torch.Tensor | None = None
+    region_attention: torch.Tensor | None = None
+    token_attention: torch.Tensor | None = None
+    graph_health: dict[str, GraphHealth] | None = None
+
+
+@dataclass
+class MMOrientMultitaskOutput(ModelOutput):
+    """Output of [`MMOrientForMultitaskClassification`].
+
+    Args:
+        loss: Weighted sum of the tasks' losses, a scalar; where `labels` are given.
+        logits: Scores (batch_size, classes) by task.
+        region_attention, token_attention, graph_health: As in [`MMOrientModelOutput`].
+    """
+
+    loss: torch.Tensor | None = None
+    logits: dict[str, torch.Tensor] | None = None
+    region_attention: torch.Tensor | None = None
+    token_attention: torch.Tensor | None = None
+    graph_health: dict[str, GraphHealth] | None = None
+
+
+class MMOrientPreTrainedModel(PreTrainedModel):
+    """Weight initialisation, loading and assembly common to the MM-ORIENT models."""
+
+    config_class = MMOrientConfig
+    config: MMOrientConfig
+    base_model_prefix = "mmorient"
+    main_input_name = "pixel_values"
+    input_modalities = ("image", "text")
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _no_split_modules = ["MonomodalAttention", "CrossModalRelationLearning"]  # noqa: RUF012
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, nn.Linear):
+            # Glorot, as in the published script: a fixed standard deviation of 0.02 makes the signal
+            # fade in learners narrower than the paper's.
+            init.xavier_uniform_(module.weight)
+        elif isinstance(module, MonomodalAttention):
+            init.zeros_(module.missing)
+        elif isinstance(module, BatchBias):
+            init.zeros_(module.running_g)
+            init.zeros_(module.batches_seen)
+        elif isinstance(module, CrossModalRelationLearning):
+            init.zeros_(module.missing_image)
+            init.zeros_(module.missing_text)
+        elif isinstance(module, OrdinalHead):
+            init.zeros_(module.first_cut)
+            init.zeros_(module.gaps)
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
+        """As `PreTrainedModel.from_pretrained`, from safetensors only; frozen encoders come back frozen."""
+        if kwargs.setdefault("use_safetensors", True) is not True:
+            raise ValueError(
+                f"`use_safetensors` is {kwargs['use_safetensors']!r}: MM-ORIENT checkpoints are read "
+                "from safetensors only. Leave the argument out."
+            )
+        loaded = super().from_pretrained(*args, **kwargs)
+        # Loading puts new parameters in place of those that were frozen at construction.
+        (loaded[0] if isinstance(loaded, tuple) else loaded).encoders.apply_freeze()
+        return loaded
+
+    @classmethod
+    def from_backbones(
+        cls,
+        joint: str | None = None,
+        text: str | None = None,
+        vision: str | None = None,
+        tasks: Any = None,
+        **options: Any,
+    ) -> Any:
+        """A new model around pretrained encoders.
+
+        Args:
+            joint, text, vision: Checkpoint (Hub id or folder) for each role, or None to leave it empty.
+            tasks: As in [`MMOrientConfig`].
+            options: Further fields of [`MMOrientConfig`].
+
+        Raises:
+            ValueError: If a checkpoint is of a kind that its role does not take.
+
+        Example:
+
+        ```python
+        >>> model = MMOrientForMultitaskClassification.from_backbones(
+        ...     joint="openai/clip-vit-base-patch32",
+        ...     text="google-bert/bert-base-uncased",
+        ...     tasks={"humour": ["not_funny", "funny"]},
+        ... )
+        ```
+        """
+        checkpoints = dict(zip(ENCODER_ROLES, (joint, text, vision), strict=True))
+        configs = {
+            role: None if name is None else AutoConfig.from_pretrained(name, trust_remote_code=False)
+            for role, name in checkpoints.items()
+        }
+        model = cls(MMOrientConfig(tasks=tasks, **configs, **options))
+        for role, name in checkpoints.items():
+            if name is None:
+                continue
+            encoder_config = getattr(model.config, role)
+            encoder = AutoModel.from_pretrained(
+                name,
+                config=encoder_config,
+                dtype=model.dtype,
+                use_safetensors=True,
+                trust_remote_code=False,
+                **encoder_options(encoder_config),
+            )
+            setattr(model.encoders, role.removesuffix("_config"), encoder)
+        model.encoders.apply_freeze()
+        return model
+
+    @property
+    def encoders(self) -> FeatureEncoders:
+        """The encoders of the base model."""
+        return self.base_model.feature_encoders
+
+    def encode(self, **inputs: torch.Tensor | None) -> EncodedFeatures:
+        """Features of a batch alone, to be kept and given to `forward` later (`**features.as_inputs()`).
+
+        Args:
+            inputs: As in `forward`; `labels` are not among them.
+        """
+        raw_names = RawInputs.__dataclass_fields__
+        raw = RawInputs(**{name: inputs.pop(name) for name in list(inputs) if name in raw_names})
+        inputs["token_mask"] = inputs.pop("attention_mask", None)
+        return self.encoders(raw, FeatureInputs(**inputs))
+
+
+class MMOrientModel(MMOrientPreTrainedModel):
+    """MM-ORIENT without learner and heads: pictures and texts, or their features, to [HIMA ; CMRL ; a].
+
+    Args:
+        config: The configuration.
+    """
+
+    def __init__(self, config: MMOrientConfig) -> None:
+        super().__init__(config)
+        self.feature_encoders = FeatureEncoders(config)
+        self.hima = HierarchicalAttention(config) if config.use_hima_stage1 else None
+        self.relations = CrossModalRelationLearning(config) if config.needs_embeds else None
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        pixel_values: torch.Tensor | None = None,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        joint_input_ids: torch.Tensor | None = None,
+        joint_attention_mask: torch.Tensor | None = None,
+        image_present: torch.Tensor | None = None,
+        text_present: torch.Tensor | None = None,
+        image_embeds: torch.Tensor | None = None,
+        text_embeds: torch.Tensor | None = None,
+        region_features: torch.Tensor | None = None,
+        region_mask: torch.Tensor | None = None,
+        token_features: torch.Tensor | None = None,
+        task_features: torch.Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_graph_health: bool = False,
+    ) -> MMOrientModelOutput | tuple[Any, ...]:
+        """Fuse the features of a batch.
+
+        Every modality is given raw, as precomputed features, or in part as both: features win, and an
+        encoder runs only for what is still missing. A modality of which nothing is given counts as
+        missing in all rows.
+
+        Args:
+            pixel_values: Pictures, (batch_size, channels, height, width).
+            input_ids, token_type_ids: Text for the text encoder, (batch_size, tokens).
+            attention_mask: Its mask, and that of `token_features`, (batch_size, tokens), 1 = present.
+            joint_input_ids, joint_attention_mask: Text for the joint encoder, (batch_size, joint_tokens).
+            image_present, text_present: (batch_size,), False = the row has no picture (no text): what
+                its entries hold is not looked at. Defaults to True where the modality is given.
+            image_embeds, text_embeds: Precomputed e_img and e_txt, (batch_size, width).
+            region_features, region_mask: Precomputed Q_img, (batch_size, regions, width), and its mask.
+            token_features: Precomputed Q_txt, (batch_size, tokens, width).
+            task_features: Task-specific features a, (batch_size, `task_feature_dim`).
+            output_attentions: Return HIMA's weights.
+            output_graph_health: Return the relation graphs' degree statistics (training only).
+
+        Raises:
+            ValueError: If an input has no encoder, a feature is missing, or shapes do not fit.
+        """
+        raw = RawInputs(pixel_values, input_ids, token_type_ids, joint_input_ids, joint_attention_mask)
+        given = FeatureInputs(
+            image_embeds,
+            text_embeds,
+            region_features,
+            region_mask,
+            token_features,
+            attention_mask,
+            image_present,
+            text_present,
+            task_features,
+        )
+        features = self.feature_encoders(raw, given)
+        if output_attentions is None:
+            output_attentions = self.config.output_attentions
+        output = MMOrientModelOutput()
+        parts = []
+        if self.hima is not None:
+            attended = self.hima(features)
+            parts.append(attended.vectors)
+            if output_attentions:
+                output.region_attention = attended.region_attention
+                output.token_attention = attended.token_attention
+        if self.relations is not None:
+            related = self.relations(features, output_graph_health)
+            parts.append(related.vectors)
+            output.graph_health = related.health
+        if features.task_features is not None:
+            parts.append(features.task_features)
+        output.pooler_output = torch.cat(parts, -1)
+        return output
+
+
+class MMOrientForMultitaskClassification(MMOrientPreTrainedModel):
+    """MM-ORIENT with a learner and one head for each task.
+
+    Args:
+        config: The configuration.
+    """
+
+    # Without accumulated label counts the loss is a mean over the batch at hand, which a plain
+    # `Trainer` has to divide by the number of accumulation steps.
+    accepts_loss_kwargs = False
+
+    def __init__(self, config: MMOrientConfig) -> None:
+        super().__init__(config)
+        self.mmorient = MMOrientModel(config)
+        self.learner = MultifeatureLearner(config)
+        self.heads = MultitaskHeads(config, self.learner.output_dim)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        pixel_values: torch.Tensor | None = None,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        joint_input_ids: torch.Tensor | None = None,
+        joint_attention_mask: torch.Tensor | None = None,
+        image_present: torch.Tensor | None = None,
+        text_present: torch.Tensor | None = None,
+        image_embeds: torch.Tensor | None = None,
+        text_embeds: torch.Tensor | None = None,
+        region_features: torch.Tensor | None = None,
+        region_mask: torch.Tensor | None = None,
+        token_features: torch.Tensor | None = None,
+        task_features: torch.Tensor | None = None,
+        labels: Mapping[str, torch.Tensor] | None = None,
+        num_items_in_batch: Mapping[str, torch.Tensor] | None = None,
+        output_attentions: bool | None = None,
+        output_graph_health: bool = False,
+    ) -> MMOrientMultitaskOutput | tuple[Any, ...]:
+        """Answer every task for every row.
+
+        Args:
+            labels: Class indices (batch_size,) by task, (batch_size, classes) of 0 and 1 for a
+                `multilabel` one; -100 = not labelled. A task that is left out is labelled nowhere.
+            num_items_in_batch: Number of known labels by task over which the loss is a mean, when
+                gradients are accumulated over several batches. Defaults to their number in this one.
+
+        The other arguments and errors are those of [`MMOrientModel.forward`].
+
+        Raises:
+            ValueError: Also if labels name an unknown task, or have a value or shape it cannot have.
+        """
+        fused = self.mmorient(
+            pixel_values=pixel_values,
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            joint_input_ids=joint_input_ids,
+            joint_attention_mask=joint_attention_mask,
+            image_present=image_present,
+            text_present=text_present,
+            image_embeds=image_embeds,
+            text_embeds=text_embeds,
+            region_features=region_features,
+            region_mask=region_mask,
+            token_features=token_features,
+            task_features=task_features,
+            output_attentions=output_attentions,
+            output_graph_health=output_graph_health,
+            return_dict=True,
+        )
+        logits = self.heads(self.learner(fused.pooler_output))
+        loss = None
+        if labels is not None:
+            loss = multitask_loss(self.config.task_specs, logits, labels, num_items_in_batch)
+        return MMOrientMultitaskOutput(
+            loss=loss,
+            logits=logits,
+            region_attention=fused.region_attention,
+            token_attention=fused.token_attention,
+            graph_health=fused.graph_health,
+        )

@@ -1,0 +1,174 @@
+"""Heads and losses of the tasks (paper, section "Multifeature learning and classification")."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from .configuration_mmorient import MMOrientConfig
+from .task_specs import TaskSpec
+
+# Entries of labels that are not known; PyTorch's convention.
+IGNORE_INDEX = -100
+
+
+class MultifeatureLearner(nn.Sequential):
+    """Dense, ReLU and dropout for each of `learner_hidden_sizes`: (B, fused_dim) to (B, output_dim)."""
+
+    def __init__(self, config: MMOrientConfig) -> None:
+        layers: list[nn.Module] = []
+        width = config.fused_dim
+        for size in config.learner_hidden_sizes:
+            layers += [nn.Linear(width, size), nn.ReLU(), nn.Dropout(config.learner_dropout)]
+            width = size
+        super().__init__(*layers)
+        self.output_dim = width
+
+
+class OrdinalHead(nn.Module):
+    r"""Proportional odds (McCullagh, 1980) for classes that have an order.
+
+    With one score s = w . h and ordered cut points θ_1 < ... < θ_{C-1}:
+
+        P(y > k) = sigmoid(s - θ_k),    P(y = k) = P(y > k-1) - P(y > k)
+
+    The logits are the logarithms of P(y = k), so that softmax, argmax and cross-entropy mean the same
+    as for any other task.
+
+    Shapes:
+        hidden (B, d); returns (B, classes), float32 at least.
+    """
+
+    def __init__(self, in_dim: int, num_classes: int) -> None:
+        super().__init__()
+        self.score = nn.Linear(in_dim, 1, bias=False)
+        self.first_cut = nn.Parameter(torch.zeros(1))
+        self.gaps = nn.Parameter(torch.zeros(num_classes - 2))
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        score = self.score(hidden).float()
+        # Softplus keeps the cut points in order whatever the parameters are; the constant keeps
+        # neighbouring ones apart, since the logarithm of an empty class would be -inf.
+        steps = nn.functional.softplus(self.gaps.float()) + 1e-3
+        cuts = torch.cat([self.first_cut.float(), self.first_cut.float() + steps.cumsum(0)])
+        above = nn.functional.logsigmoid(score - cuts)
+        below = nn.functional.logsigmoid(cuts - score)
+        # sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - exp(b - a)), without cancellation.
+        between = above[:, :-1] + below[:, 1:] + torch.log(-torch.expm1(-steps))
+        return torch.cat([below[:, :1], between, above[:, -1:]], -1)
+
+
+class MultitaskHeads(nn.ModuleList):
+    """A head for each task, in the order of the tasks: (B, d) to a dict of (B, classes)."""
+
+    def __init__(self, config: MMOrientConfig, in_dim: int) -> None:
+        specs = config.task_specs
+        super().__init__(
+            OrdinalHead(in_dim, spec.num_labels)
+            if spec.kind == "ordinal"
+            else nn.Linear(in_dim, spec.num_labels)
+            for spec in specs.values()
+        )
+        self.names = list(specs)
+
+    def forward(self, hidden: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {name: head(hidden) for name, head in zip(self.names, self, strict=True)}
+
+
+def task_loss(
+    spec: TaskSpec,
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    num_labeled: torch.Tensor | int | None = None,
+) -> torch.Tensor:
+    r"""Loss of one task over the labels that are known, in float32.
+
+        L = (1 / N) Σ_i w(y_i) CE(logits_i, y_i)
+
+    `multilabel` has the binary cross-entropy of each known (row, label) pair instead, with w on the
+    positives. Without a known label the loss and its gradients are exactly zero.
+
+    Args:
+        spec: The task.
+        logits: (B, C).
+        labels: (B,) class indices, or (B, C) of 0 and 1 for `multilabel`; -100 = not known.
+        num_labeled: N. Defaults to the number of known labels here; when gradients are accumulated
+            over several batches it is their number in all of them.
+    """
+    logits = logits.float()
+    known = labels != IGNORE_INDEX
+    weight = None
+    if spec.class_weights is not None:
+        weight = torch.tensor(spec.class_weights, device=logits.device)
+    if spec.kind == "multilabel":
+        targets = labels.clamp(min=0).to(logits.dtype)
+        losses = nn.functional.binary_cross_entropy_with_logits(
+            logits, targets, pos_weight=weight, reduction="none"
+        )
+        total = losses.masked_fill(~known, 0.0).sum()
+    else:
+        total = nn.functional.cross_entropy(
+            logits, labels, weight=weight, ignore_index=IGNORE_INDEX, reduction="sum"
+        )
+    count = known.sum() if num_labeled is None else torch.as_tensor(num_labeled, device=logits.device)
+    return total / count.clamp(min=1)
+
+
+def multitask_loss(
+    specs: Mapping[str, TaskSpec],
+    logits: Mapping[str, torch.Tensor],
+    labels: Mapping[str, torch.Tensor],
+    num_labeled: Mapping[str, torch.Tensor | int] | None = None,
+) -> torch.Tensor:
+    """Weighted sum of the tasks' losses: L = Σ_t weight_t L_t.
+
+    Args:
+        specs: The tasks by name.
+        logits: (B, C) by task.
+        labels: By task; a task that is left out is labelled nowhere.
+        num_labeled: The N of `task_loss` by task.
+
+    Raises:
+        ValueError: If the labels name an unknown task, or hold a value or shape that the task cannot have.
+    """
+    check_labels(specs, logits, labels)
+    losses = []
+    for name, spec in specs.items():
+        values = labels.get(name)
+        if values is None:
+            shape = logits[name].shape if spec.kind == "multilabel" else logits[name].shape[:1]
+            values = torch.full(shape, IGNORE_INDEX, device=logits[name].device)
+        count = None if num_labeled is None else num_labeled[name]
+        losses.append(spec.weight * task_loss(spec, logits[name], values, count))
+    return torch.stack(losses).sum()
+
+
+def check_labels(
+    specs: Mapping[str, TaskSpec],
+    logits: Mapping[str, torch.Tensor],
+    labels: Mapping[str, torch.Tensor],
+) -> None:
+    """Raise a `ValueError` that names the task and the value where labels do not fit."""
+    if not isinstance(labels, Mapping):
+        raise ValueError(
+            f"`labels` is a {type(labels).__name__}: give a dict from task name to class indices, "
+            f"with {IGNORE_INDEX} for rows that are not labelled. The tasks are {list(specs)}."
+        )
+    for name, values in labels.items():
+        if name not in specs:
+            raise ValueError(f"`labels` has the task {name!r}: the model's tasks are {list(specs)}.")
+        spec, scores = specs[name], logits[name]
+        expected = tuple(scores.shape) if spec.kind == "multilabel" else (scores.shape[0],)
+        if tuple(values.shape) != expected:
+            raise ValueError(
+                f"`labels[{name!r}]` has the shape {tuple(values.shape)}: a {spec.kind} task needs {expected}"
+            )
+        if torch.compiler.is_compiling() or values.numel() == 0:
+            continue
+        top = 1 if spec.kind == "multilabel" else spec.num_labels - 1
+        wrong = (values != IGNORE_INDEX) & ((values < 0) | (values > top))
+        if bool(wrong.any()):
+            raise ValueError(
+                f"`labels[{name!r}]` has the value {values[wrong][0].item()}: labels run from 0 to {top}, "
+                f"and {IGNORE_INDEX} stands for not labelled."
+            )

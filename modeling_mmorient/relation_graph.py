@@ -1,0 +1,111 @@
+"""Cross-modal relation learning: the four GraphSAGE layers (paper, section "CMRL")."""
+
+import torch
+from torch import nn
+
+from .configuration_mmorient import MMOrientConfig
+from .features import EncodedFeatures, RelationFeatures
+from .neighbors import RelationGraph, build_graph, graph_health, neighborhood_mean
+
+
+class GraphSAGELayer(nn.Module):
+    r"""GraphSAGE with mean aggregation (Hamilton et al., 2017), as in the paper:
+
+        x_i' = normalise_L2( W [ x_i ; mean_{j ∈ N(i) ∪ {i}} x_j ] + b )
+
+    Args:
+        in_dim: Width of x.
+        out_dim: Width of x'.
+
+    Shapes:
+        x (B, in_dim), present (B,) with True = the node is there to be averaged by others, graph over
+        the B nodes or None for self-loops alone; returns (B, out_dim).
+    """
+
+    def __init__(self, in_dim: int, out_dim: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(2 * in_dim, out_dim)
+
+    def forward(self, x: torch.Tensor, present: torch.Tensor, graph: RelationGraph | None) -> torch.Tensor:
+        mean = neighborhood_mean(x, present, graph)
+        return nn.functional.normalize(self.linear(torch.cat([x, mean], -1)), dim=-1)
+
+
+class CrossModalRelationLearning(nn.Module):
+    """Every sample's picture and text, rebuilt from samples that look alike and from samples that read alike.
+
+    | layer | node features | neighbourhood decided by |
+    |---|---|---|
+    | in-modal picture | e_img | picture graph |
+    | in-modal text | e_txt | text graph |
+    | cross-modal picture | e_img | text graph |
+    | cross-modal text | e_txt | picture graph |
+
+    In training the graphs join the samples of the batch. In evaluation every sample is alone with its
+    self-loop, so that no row depends on its batch-mates.
+
+    A row without a picture (or text) has no neighbours in that modality's graph and is averaged by
+    nobody; its own node holds a learned stand-in. Where its other modality has neighbours, the
+    cross-modal layer still rebuilds the missing one from theirs.
+
+    Args:
+        config: The model's configuration.
+
+    Shapes:
+        Returns `vectors` (B, layers * graph_hidden_size), in the order of the table.
+    """
+
+    def __init__(self, config: MMOrientConfig) -> None:
+        super().__init__()
+        self.config = config
+        image, text, hidden = (
+            config.image_embed_dim,
+            config.text_embed_dim,
+            config.graph_hidden_size,
+        )
+        self.missing_image = nn.Parameter(torch.zeros(image))
+        self.missing_text = nn.Parameter(torch.zeros(text))
+        if config.use_in_modal:
+            self.in_modal_image = GraphSAGELayer(image, hidden)
+            self.in_modal_text = GraphSAGELayer(text, hidden)
+        if config.use_cross_modal:
+            self.cross_modal_image = GraphSAGELayer(image, hidden)
+            self.cross_modal_text = GraphSAGELayer(text, hidden)
+
+    def forward(self, features: EncodedFeatures, output_health: bool = False) -> RelationFeatures:
+        has_image, has_text = features.image_present, features.text_present
+        image = torch.where(has_image.unsqueeze(-1), features.image_embeds, self.missing_image)
+        text = torch.where(has_text.unsqueeze(-1), features.text_embeds, self.missing_text)
+        image_graph, text_graph = self._graphs(features) if self.training else (None, None)
+        outputs = []
+        if self.config.use_in_modal:
+            outputs.append(self.in_modal_image(image, has_image, image_graph))
+            outputs.append(self.in_modal_text(text, has_text, text_graph))
+        if self.config.use_cross_modal:
+            outputs.append(self.cross_modal_image(image, has_image, text_graph))
+            outputs.append(self.cross_modal_text(text, has_text, image_graph))
+        health = None
+        if output_health and image_graph is not None and text_graph is not None:
+            health = {
+                "image": graph_health(image_graph, has_image),
+                "text": graph_health(text_graph, has_text),
+            }
+        return RelationFeatures(torch.cat(outputs, -1), health)
+
+    def _graphs(self, features: EncodedFeatures) -> tuple[RelationGraph, RelationGraph]:
+        config = self.config
+        image_graph = build_graph(
+            features.image_embeds,
+            features.image_present,
+            config.image_threshold,
+            config.image_neighbors,
+            config.aggregation,
+        )
+        text_graph = build_graph(
+            features.text_embeds,
+            features.text_present,
+            config.text_threshold,
+            config.text_neighbors,
+            config.aggregation,
+        )
+        return image_graph, text_graph

@@ -1,0 +1,130 @@
+"""What the model is asked: tasks, their labels and kinds, as they are written in `config.json`."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+TASK_KINDS = ("multiclass", "multilabel", "ordinal")
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """One question to the model.
+
+    Args:
+        name: The key of the task in `labels` and `logits`.
+        labels: Its classes; for `ordinal` in order of intensity, for `multilabel` the labels that may
+            hold at the same time.
+        kind: `multiclass` (one of the classes, softmax), `ordinal` (one of the classes, which have an
+            order; proportional odds) or `multilabel` (any number of the labels, a sigmoid each).
+        weight: Factor of the task in the total loss; 0 trains the task's head not at all.
+        class_weights: Factor of each class (`multilabel`: of each label's positives) in the task's
+            loss; None means 1 for all.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    kind: str = "multiclass"
+    weight: float = 1.0
+    class_weights: tuple[float, ...] | None = None
+
+    @property
+    def num_labels(self) -> int:
+        return len(self.labels)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The long form, of JSON types only."""
+        values = asdict(self)
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+
+
+TaskInput = Mapping[str, Any] | Sequence[Mapping[str, Any]]
+
+
+def parse_tasks(tasks: TaskInput) -> dict[str, TaskSpec]:
+    """Tasks in any accepted form, checked and in their order.
+
+    Args:
+        tasks: The short form `{"sentiment": ["negative", "neutral", "positive"]}`; or the long form
+            `{"humour": {"labels": [...], "kind": "ordinal", "weight": 0.5, "class_weights": [...]}}`;
+            or a list of long forms with a `"name"` each, which is how `config.json` keeps them, since
+            JSON objects are written there in alphabetical order.
+
+    Raises:
+        ValueError: For anything else, naming the task, the value and the remedy.
+    """
+    if isinstance(tasks, Mapping):
+        named: Iterable[tuple[Any, Any]] = tasks.items()
+    elif isinstance(tasks, Sequence) and not isinstance(tasks, str):
+        named = [_split_name(entry) for entry in tasks]
+    else:
+        raise ValueError(
+            f"`tasks` is {tasks!r}: give a dict from task name to its labels, "
+            'for example {"sentiment": ["negative", "neutral", "positive"]}.'
+        )
+    specs: dict[str, TaskSpec] = {}
+    for name, entry in named:
+        if not isinstance(name, str) or not name.strip():
+            raise ValueError(f"`tasks` has the name {name!r}: a task's name is a non-empty string.")
+        if name in specs:
+            raise ValueError(f"`tasks` names {name!r} twice: give each task a name of its own.")
+        specs[name] = _parse_task(name, entry)
+    if not specs:
+        raise ValueError('`tasks` is empty: name at least one, for example {"humour": ["no", "yes"]}.')
+    return specs
+
+
+def _split_name(entry: Any) -> tuple[Any, Any]:
+    if not isinstance(entry, Mapping) or "name" not in entry:
+        raise ValueError(f'`tasks` holds {entry!r}: in a list every task is a dict with a "name".')
+    return entry["name"], {key: value for key, value in entry.items() if key != "name"}
+
+
+def _parse_task(name: str, entry: Any) -> TaskSpec:
+    if isinstance(entry, Mapping):
+        allowed = ("labels", "kind", "weight", "class_weights")
+        unknown = sorted(str(key) for key in entry if key not in allowed)
+        if unknown or "labels" not in entry:
+            raise ValueError(
+                f"task {name!r} has the keys {sorted(map(str, entry))}: "
+                f'"labels" is needed, and of {list(allowed)} only.'
+            )
+        options = dict(entry)
+        labels = options.pop("labels")
+    else:
+        labels, options = entry, {}
+    kind = options.get("kind", "multiclass")
+    if kind not in TASK_KINDS:
+        raise ValueError(f"task {name!r} has the kind {kind!r}: choose one of {list(TASK_KINDS)}.")
+    checked = _check_labels(name, labels, kind)
+    weight = _check_factor(name, "weight", options.get("weight", 1.0))
+    class_weights = options.get("class_weights")
+    if class_weights is not None:
+        if isinstance(class_weights, str) or len(class_weights) != len(checked):
+            raise ValueError(
+                f"task {name!r} has class_weights {class_weights!r}: give one number for each of its "
+                f"{len(checked)} labels, or None."
+            )
+        class_weights = tuple(_check_factor(name, "class_weights", value) for value in class_weights)
+    return TaskSpec(name, checked, kind, weight, class_weights)
+
+
+def _check_labels(name: str, labels: Any, kind: str) -> tuple[str, ...]:
+    least = 1 if kind == "multilabel" else 2
+    if isinstance(labels, str) or not isinstance(labels, Sequence):
+        raise ValueError(f"task {name!r} has the labels {labels!r}: give a list of strings.")
+    if not all(isinstance(label, str) and label for label in labels):
+        raise ValueError(f"task {name!r} has the labels {list(labels)!r}: each is a non-empty string.")
+    if len(labels) < least or len(set(labels)) != len(labels):
+        raise ValueError(
+            f"task {name!r} has the labels {list(labels)!r}: a {kind} task needs at least {least}, "
+            "each of them once."
+        )
+    return tuple(labels)
+
+
+def _check_factor(name: str, field: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise ValueError(f"task {name!r} has {field} {value!r}: give a finite number of at least 0.")
+    return float(value)

@@ -1,0 +1,51 @@
+"""Label one meme with a saved model.
+
+python training/label_picture.py MODEL [--image PICTURE] [--text TEXT]
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+# A script finds only its own folder; the two packages beside it are the project's.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+from transformers import AutoModel, AutoProcessor
+
+import modeling_mmorient  # noqa: F401  (teaches the Auto classes the model type)
+
+
+@torch.inference_mode()
+def label_meme(folder: str, image: str | None, text: str | None) -> dict[str, dict[str, float]]:
+    """Probability of every label by task."""
+    model, processor = AutoModel.from_pretrained(folder), AutoProcessor.from_pretrained(folder)
+    inputs = processor(
+        images=None if image is None else [image],
+        text=None if text is None else [text],
+        return_tensors="pt",
+    )
+    answers = {}
+    for task, logits in model(**inputs).logits.items():
+        spec = model.config.task_specs[task]
+        scores = logits[0].sigmoid() if spec.kind == "multilabel" else logits[0].softmax(-1)
+        answers[task] = dict(zip(spec.labels, scores.tolist(), strict=True))
+    return answers
+
+
+def main(argv: list[str]) -> None:
+    parser = argparse.ArgumentParser(description="Label one meme with a saved model.")
+    parser.add_argument("model", help="folder or Hub id of a model")
+    parser.add_argument("--image", help="file of the picture")
+    parser.add_argument("--text", help="the text that stands on it")
+    arguments = parser.parse_args(argv)
+    if arguments.image is None and arguments.text is None:
+        parser.error("give --image, --text or both")
+    for task, scores in label_meme(arguments.model, arguments.image, arguments.text).items():
+        best = max(scores, key=lambda label: scores[label])
+        others = ", ".join(f"{label} {score:.2f}" for label, score in scores.items())
+        print(f"{task}: {best}  ({others})")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,140 @@
+"""Recipes: the arguments of a training run, from a YAML file with command-line overrides."""
+
+import difflib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from transformers import HfArgumentParser, TrainingArguments
+
+CLASS_WEIGHTINGS = ("none", "balanced")
+
+
+def _mapping(name: str, value: Any) -> dict[str, Any]:
+    """A dict field, which the command line gives as JSON."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except json.JSONDecodeError as error:
+            raise ValueError(
+                f"`{name}` is {value!r}: give JSON such as '{{\"key\": 1}}' ({error})."
+            ) from None
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise ValueError(f"`{name}` is {value!r}: give a mapping.")
+    return value
+
+
+@dataclass
+class DataArguments:
+    """Where the memes are and what is asked about them.
+
+    Args:
+        data_dir: Folder that the other paths start from.
+        train_file, validation_file: CSV tables. Without a validation file a share of the training rows
+            is held out.
+        image_dir: Folder of the pictures; no picture outside it is read.
+        image_column: Column of the picture's file name; an empty cell is a missing picture.
+        text_columns: Columns of the text; the first one that is not empty counts.
+        tasks: Task name to `labels` and optionally `column` (defaults to the name), `values` (other
+            spellings to one of the labels), `kind` (`multiclass` or `ordinal`) and `weight`. An empty
+            cell is a row that is not labelled for the task.
+        validation_share: Share of the training rows to hold out where there is no validation file.
+        class_weighting: `balanced` weighs classes by the inverse of their frequency in the training rows.
+    """
+
+    data_dir: str = "."
+    train_file: str = "train.csv"
+    validation_file: str | None = None
+    image_dir: str = "images"
+    image_column: str = "image"
+    text_columns: list[str] = field(default_factory=lambda: ["text"])
+    tasks: dict | str | None = None
+    validation_share: float = 0.1
+    class_weighting: str = "balanced"
+
+    def __post_init__(self) -> None:
+        self.tasks = _mapping("tasks", self.tasks)
+        if not self.tasks:
+            raise ValueError("`tasks` is empty: the recipe says which columns hold which labels.")
+        if self.class_weighting not in CLASS_WEIGHTINGS:
+            raise ValueError(
+                f"`class_weighting` is {self.class_weighting!r}: choose one of {list(CLASS_WEIGHTINGS)}."
+            )
+        if not 0 < self.validation_share < 1:
+            raise ValueError(f"`validation_share` is {self.validation_share}: give a number in (0, 1).")
+
+    def path(self, name: str) -> Path:
+        """A path of the recipe, seen from `data_dir`."""
+        return Path(self.data_dir).expanduser() / name
+
+
+@dataclass
+class ModelArguments:
+    """What the model is made of.
+
+    Args:
+        joint, text, vision: Pretrained encoder (Hub id or folder) for each role; `none` leaves a role
+            empty. With all of them empty, encoders are built from `model_options` and trained from scratch.
+        model_options: Further fields of `MMOrientConfig`. On the command line, JSON that is laid over
+            the recipe's.
+        processor_options: Further arguments of `MMOrientProcessor`, in the same way.
+        precompute_features: Run frozen encoders once over the data, and keep their features in memory.
+    """
+
+    joint: str | None = None
+    text: str | None = None
+    vision: str | None = None
+    model_options: dict | str | None = None
+    processor_options: dict | str | None = None
+    precompute_features: bool = True
+
+    def __post_init__(self) -> None:
+        for role in ("joint", "text", "vision"):
+            if str(getattr(self, role)).lower() in ("none", ""):
+                setattr(self, role, None)
+        self.model_options = _mapping("model_options", self.model_options)
+        self.processor_options = _mapping("processor_options", self.processor_options)
+
+
+def parse_recipe(argv: list[str]) -> tuple[DataArguments, ModelArguments, TrainingArguments]:
+    """Arguments from `[RECIPE.yaml] [--field value ...]`; the command line wins.
+
+    Raises:
+        ValueError: If the recipe cannot be read or has a key that is no argument.
+    """
+    parser = HfArgumentParser((DataArguments, ModelArguments, TrainingArguments))
+    recipe: dict[str, Any] = {}
+    if argv and not argv[0].startswith("-"):
+        recipe = _read_recipe(Path(argv[0]))
+        argv = argv[1:]
+    known = {action.dest for action in parser._actions}
+    for key in recipe:
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise ValueError(f"the recipe has the key {key!r}, which is no argument.{hint}")
+    # The own loop labels its batches itself, and every step logs what it learned.
+    parser.set_defaults(remove_unused_columns=False, **recipe)
+    namespace = vars(parser.parse_args(argv))
+    for key in ("model_options", "processor_options"):
+        if isinstance(namespace[key], str):
+            namespace[key] = {**recipe.get(key, {}), **_mapping(key, namespace[key])}
+    return parser.parse_dict(namespace)
+
+
+def _read_recipe(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ValueError(f"{str(path)!r} is no file: the first argument is the recipe, a YAML file.")
+    try:
+        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"the recipe {path} is not YAML: {error}") from None
+    if not isinstance(recipe, dict):
+        raise ValueError(
+            f"the recipe {path} holds {type(recipe).__name__}: it is a mapping from argument to value."
+        )
+    return recipe

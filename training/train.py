@@ -1,0 +1,94 @@
+"""Train MM-ORIENT on a table of memes.
+
+    accelerate launch training/train.py RECIPE.yaml [--field value ...]
+
+Fields are those of `DataArguments`, `ModelArguments` (`training/recipe.py`) and transformers'
+`TrainingArguments`. Leaves the model, its processor and `results.json` in `output_dir`.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+# A script finds only its own folder; the two packages beside it are the project's.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import datasets
+from transformers import TrainingArguments, set_seed
+
+from training.assemble import assemble
+from training.batches import FeatureCollator, MemeCollator, precompute_features
+from training.recipe import DataArguments, ModelArguments, parse_recipe
+from training.scoring import compute_metrics, majority_scores, score_table
+from training.tables import balanced_weights, hold_out, read_table, task_specs
+from training.trainer import MultitaskTrainer
+
+
+def load_splits(data: DataArguments, seed: int) -> tuple[datasets.Dataset, datasets.Dataset]:
+    """Training and validation rows as the recipe says."""
+    train = read_table(data.path(data.train_file), data)
+    if data.validation_file:
+        return train, read_table(data.path(data.validation_file), data)
+    return hold_out(train, data.validation_share, seed)
+
+
+def build_trainer(
+    data: DataArguments, model_arguments: ModelArguments, training: TrainingArguments
+) -> tuple[MultitaskTrainer, Any, dict[str, float]]:
+    """Trainer, processor and the majority class's scores on the validation rows."""
+    assert isinstance(data.tasks, dict)
+    train, validation = load_splits(data, training.seed)
+    specs = task_specs(data.tasks)
+    tasks = {
+        name: {key: value for key, value in spec.to_dict().items() if key != "name"}
+        for name, spec in specs.items()
+    }
+    if data.class_weighting == "balanced":
+        for name, weights in balanced_weights(train["labels"], specs).items():
+            tasks[name]["class_weights"] = weights
+    texts = [text for text in train["text"][:] if text]
+    model, processor = assemble(model_arguments, tasks, texts)
+    collator: MemeCollator | FeatureCollator = MemeCollator(processor, list(tasks))
+    rows: list[Any] = [train, validation]
+    if model.config.freeze_encoders and model_arguments.precompute_features:
+        assert isinstance(collator, MemeCollator)
+        batch_size = training.per_device_eval_batch_size
+        rows = [
+            precompute_features(
+                model, table, collator, batch_size, training.device, f"features of {name} rows"
+            )
+            for name, table in (("training", train), ("validation", validation))
+        ]
+        collator = FeatureCollator(list(tasks))
+    trainer = MultitaskTrainer(
+        model=model,
+        args=training,
+        train_dataset=rows[0],
+        eval_dataset=rows[1],
+        data_collator=collator,
+        compute_metrics=compute_metrics,
+    )
+    return trainer, processor, majority_scores(train["labels"][:], validation["labels"][:])
+
+
+def main(argv: list[str]) -> None:
+    data, model_arguments, training = parse_recipe(argv)
+    set_seed(training.seed)
+    trainer, processor, majority = build_trainer(data, model_arguments, training)
+    trainer.train()
+    metrics = trainer.evaluate()
+    trainer.save_model()
+    if trainer.is_world_process_zero():
+        output = Path(str(training.output_dir))
+        processor.save_pretrained(output)
+        results = {"metrics": metrics, "majority": majority, "recipe": argv}
+        (output / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        print(f"\n{score_table(metrics, majority)}\n\nmodel, processor and results.json: {output}")
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except ValueError as error:
+        sys.exit(f"error: {error}")
