@@ -175,7 +175,7 @@ class MMOrientConfig(PretrainedConfig):
     def to_dict(self) -> dict[str, Any]:
         """As `PretrainedConfig.to_dict`, with the tasks as a list: JSON objects lose their order."""
         output = super().to_dict()
-        output["tasks"] = [{"name": name, **task} for name, task in self.tasks.items()]
+        output["tasks"] = [spec.to_dict() for spec in self.task_specs.values()]
         return output
 
     def _check_roles(self) -> None:

@@ -49,9 +49,14 @@ class FeatureEncoders(nn.Module):
         self.apply_freeze()
 
     def apply_freeze(self) -> None:
-        """Let no parameter ask for gradients where the encoders are frozen."""
+        """Let no parameter ask for gradients where the encoders are frozen, or where none can come."""
         if self.config.freeze_encoders:
             self.requires_grad_(False)
+        # Of a joint encoder's contrastive loss, which is not computed here: distributed training
+        # stops on a trainable parameter without a gradient.
+        for name in ("logit_scale", "logit_bias"):
+            if hasattr(self.joint, name):
+                getattr(self.joint, name).requires_grad_(False)
 
     def train(self, mode: bool = True) -> "FeatureEncoders":
         """As `nn.Module.train`, but frozen encoders stay in evaluation mode."""

@@ -25,6 +25,10 @@ class MMOrientModelOutput(ModelOutput):
 
     Args:
         pooler_output: The fused representation [HIMA ; CMRL ; a], (batch_size, fused_dim).
+        region_features: Q_img as HIMA reads it, (batch_size, regions, width); with
+            `output_hidden_states=True`.
+        token_features: Q_txt as HIMA reads it, (batch_size, tokens, width); with
+            `output_hidden_states=True`.
         region_attention: HIMA's weights of the picture's regions, (batch_size, regions); with
             `output_attentions=True`.
         token_attention: HIMA's weights of the text's tokens, (batch_size, tokens); with
@@ -34,6 +38,8 @@ class MMOrientModelOutput(ModelOutput):
     """
 
     pooler_output: torch.Tensor | None = None
+    region_features: torch.Tensor | None = None
+    token_features: torch.Tensor | None = None
     region_attention: torch.Tensor | None = None
     token_attention: torch.Tensor | None = None
     graph_health: dict[str, GraphHealth] | None = None
@@ -46,11 +52,14 @@ class MMOrientMultitaskOutput(ModelOutput):
     Args:
         loss: Weighted sum of the tasks' losses, a scalar; where `labels` are given.
         logits: Scores (batch_size, classes) by task.
-        region_attention, token_attention, graph_health: As in [`MMOrientModelOutput`].
+        region_features, token_features, region_attention, token_attention, graph_health: As in
+            [`MMOrientModelOutput`].
     """
 
     loss: torch.Tensor | None = None
     logits: dict[str, torch.Tensor] | None = None
+    region_features: torch.Tensor | None = None
+    token_features: torch.Tensor | None = None
     region_attention: torch.Tensor | None = None
     token_attention: torch.Tensor | None = None
     graph_health: dict[str, GraphHealth] | None = None
@@ -159,6 +168,23 @@ class MMOrientPreTrainedModel(PreTrainedModel):
         """The encoders of the base model."""
         return self.base_model.feature_encoders
 
+    def get_input_embeddings(self) -> nn.Module:
+        """The text encoder's token embeddings.
+
+        Raises:
+            NotImplementedError: If the model has no text encoder.
+        """
+        return self._text_encoder().get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Put other token embeddings into the text encoder; errors as in `get_input_embeddings`."""
+        self._text_encoder().set_input_embeddings(value)
+
+    def _text_encoder(self) -> PreTrainedModel:
+        if self.encoders.text is None:
+            raise NotImplementedError("the model has no text encoder, and so no token embeddings")
+        return self.encoders.text
+
     def encode(self, **inputs: torch.Tensor | None) -> EncodedFeatures:
         """Features of a batch alone, to be kept and given to `forward` later (`**features.as_inputs()`).
 
@@ -202,6 +228,7 @@ class MMOrientModel(MMOrientPreTrainedModel):
         region_mask: torch.Tensor | None = None,
         token_features: torch.Tensor | None = None,
         task_features: torch.Tensor | None = None,
+        output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
         output_graph_health: bool = False,
     ) -> MMOrientModelOutput | tuple[Any, ...]:
@@ -222,6 +249,7 @@ class MMOrientModel(MMOrientPreTrainedModel):
             region_features, region_mask: Precomputed Q_img, (batch_size, regions, width), and its mask.
             token_features: Precomputed Q_txt, (batch_size, tokens, width).
             task_features: Task-specific features a, (batch_size, `task_feature_dim`).
+            output_hidden_states: Return the features Q that HIMA reads.
             output_attentions: Return HIMA's weights.
             output_graph_health: Return the relation graphs' degree statistics (training only).
 
@@ -241,9 +269,13 @@ class MMOrientModel(MMOrientPreTrainedModel):
             task_features,
         )
         features = self.feature_encoders(raw, given)
+        if output_hidden_states is None:
+            output_hidden_states = self.config.output_hidden_states
         if output_attentions is None:
             output_attentions = self.config.output_attentions
         output = MMOrientModelOutput()
+        if output_hidden_states:
+            output.region_features, output.token_features = features.region_features, features.token_features
         parts = []
         if self.hima is not None:
             attended = self.hima(features)
@@ -298,6 +330,7 @@ class MMOrientForMultitaskClassification(MMOrientPreTrainedModel):
         task_features: torch.Tensor | None = None,
         labels: Mapping[str, torch.Tensor] | None = None,
         num_items_in_batch: Mapping[str, torch.Tensor] | None = None,
+        output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
         output_graph_health: bool = False,
     ) -> MMOrientMultitaskOutput | tuple[Any, ...]:
@@ -329,6 +362,7 @@ class MMOrientForMultitaskClassification(MMOrientPreTrainedModel):
             region_mask=region_mask,
             token_features=token_features,
             task_features=task_features,
+            output_hidden_states=output_hidden_states,
             output_attentions=output_attentions,
             output_graph_health=output_graph_health,
             return_dict=True,
@@ -340,6 +374,8 @@ class MMOrientForMultitaskClassification(MMOrientPreTrainedModel):
         return MMOrientMultitaskOutput(
             loss=loss,
             logits=logits,
+            region_features=fused.region_features,
+            token_features=fused.token_features,
             region_attention=fused.region_attention,
             token_attention=fused.token_attention,
             graph_health=fused.graph_health,

@@ -6,14 +6,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoTokenizer, BatchFeature, ProcessorMixin
+from transformers import AutoTokenizer, BatchFeature, PretrainedConfig, ProcessorMixin
 from transformers.image_utils import ImageInput
 
-# From its module: transformers 5.17 otherwise hands out a stand-in that asks for torchvision.
+# From its module, as in pretrained_parts.
 from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
 from .batch_rows import as_rows, check_rows, unwrap_pictures
 from .image_input import blank_picture, is_single_picture, load_picture
+from .pretrained_parts import load_config, load_image_processor, load_tokenizer
 from .text_input import DEFAULT_TEXT_LENGTH, checked_length, read_text, tokenize
 
 PARTS = ("image_processor", "joint_tokenizer", "tokenizer")
@@ -171,7 +172,8 @@ class MMOrientProcessor(ProcessorMixin):
             for name in ("padding", "truncation"):
                 if text_options.get(name) is None:
                     text_options[name] = True
-            text_options.setdefault("max_length", self.text_max_length)
+            if text_options["truncation"] or text_options["padding"] == "max_length":
+                text_options.setdefault("max_length", self.text_max_length)
         elif has_text and set(text_options) - {"return_tensors"}:
             raise ValueError(
                 f"{', '.join(sorted(text_options))}: meant for tokenizer, which is None; the joint "
@@ -298,6 +300,10 @@ class MMOrientProcessor(ProcessorMixin):
                 parts.append(None)
                 continue
             options = {**kwargs, "subfolder": subfolder, "trust_remote_code": False}
+            if loader is AutoTokenizer:
+                # A tokenizer's own settings name its class. Left to itself AutoTokenizer asks for a
+                # config.json beside it, which some releases cannot do without a network.
+                options["config"] = PretrainedConfig()
             parts.append(loader.from_pretrained(pretrained_model_name_or_path, **options))
         return parts
 
@@ -307,13 +313,14 @@ class MMOrientProcessor(ProcessorMixin):
     ) -> MMOrientProcessor:
         """Take the parts from pretrained encoders, none of which may bring code from the Hub.
 
-        An image processor that resizes and then cuts out the center is set to squash the whole
-        picture to the size of the cut instead: the captions of memes stand at their borders.
+        An image processor that cuts out the center of a picture is set to squash the whole picture
+        to the size of the cut: the captions of memes stand at their borders.
 
         Args:
             joint: Hub id or folder of the joint encoder; gives image processor and joint tokenizer.
                 SigLIP's texts are padded to full length.
-            text: Hub id or folder of the text encoder; gives the tokenizer.
+            text: Hub id or folder of the text encoder; gives the tokenizer. No tokenizer lets
+                through more tokens than its encoder has positions for.
             vision: Hub id or folder of the vision encoder; gives the image processor.
             **options: `clean_text`, `text_max_length`, `joint_max_length`, `joint_padding`.
 
@@ -324,20 +331,14 @@ class MMOrientProcessor(ProcessorMixin):
             raise ValueError("joint and vision each bring an image processor; give one of them")
         parts: dict[str, Any] = {}
         if joint is not None:
-            parts["joint_tokenizer"] = AutoTokenizer.from_pretrained(joint, trust_remote_code=False)
-            config = AutoConfig.from_pretrained(joint, trust_remote_code=False)
-            if config.model_type.startswith("siglip"):
+            config = load_config(joint)
+            parts["joint_tokenizer"] = load_tokenizer(joint, config.text_config)
+            if config.model_type == "siglip":
                 options.setdefault("joint_padding", "max_length")
         if text is not None:
-            parts["tokenizer"] = AutoTokenizer.from_pretrained(text, trust_remote_code=False)
+            parts["tokenizer"] = load_tokenizer(text, load_config(text))
         if joint is not None or vision is not None:
-            source = vision if joint is None else joint
-            image_processor: Any = AutoImageProcessor
-            image_processor = image_processor.from_pretrained(source, trust_remote_code=False)
-            if getattr(image_processor, "do_center_crop", False):
-                image_processor.size = image_processor.crop_size
-                image_processor.do_center_crop = False
-            parts["image_processor"] = image_processor
+            parts["image_processor"] = load_image_processor(vision if joint is None else joint)
         return cls(**parts, **options)
 
 

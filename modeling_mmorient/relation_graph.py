@@ -28,7 +28,9 @@ class GraphSAGELayer(nn.Module):
 
     def forward(self, x: torch.Tensor, present: torch.Tensor, graph: RelationGraph | None) -> torch.Tensor:
         mean = neighborhood_mean(x, present, graph)
-        return nn.functional.normalize(self.linear(torch.cat([x, mean], -1)), dim=-1)
+        hidden = self.linear(torch.cat([x, mean], -1))
+        # In float32: the guard against a division by zero is smaller than half precision can hold.
+        return nn.functional.normalize(hidden.float(), dim=-1).to(hidden.dtype)
 
 
 class CrossModalRelationLearning(nn.Module):

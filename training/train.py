@@ -78,9 +78,10 @@ def main(argv: list[str]) -> None:
     trainer, processor, majority = build_trainer(data, model_arguments, training)
     trainer.train()
     metrics = trainer.evaluate()
-    trainer.save_model()
     if trainer.is_world_process_zero():
         output = Path(str(training.output_dir))
+        # Not `trainer.save_model()`, which leaves a pickle of the arguments beside the model.
+        trainer.accelerator.unwrap_model(trainer.model).save_pretrained(output)
         processor.save_pretrained(output)
         results = {"metrics": metrics, "majority": majority, "recipe": argv}
         (output / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,217 @@
+import math
+
+import pytest
+import torch
+
+from modeling_mmorient.features import FeatureInputs, complete_features
+from modeling_mmorient.neighbors import DenseGraph
+from modeling_mmorient.relation_graph import CrossModalRelationLearning, GraphSAGELayer
+
+WIDTH = 11
+LAYERS = ("in_modal_image", "in_modal_text", "cross_modal_image", "cross_modal_text")
+
+
+def sage_by_hand(layer, x, present, neighbor_sets):
+    """x' by the formula of the paper, one number after the other."""
+    weight, bias = layer.linear.weight.tolist(), layer.linear.bias.tolist()
+    outputs = []
+    for i, own in enumerate(x):
+        members = [own] + [x[j] for j in sorted(neighbor_sets[i]) if present[j]]
+        mean = [sum(column) / len(members) for column in zip(*members, strict=True)]
+        both = own + mean
+        raw = [
+            sum(w * value for w, value in zip(row, both, strict=True)) + b
+            for row, b in zip(weight, bias, strict=True)
+        ]
+        length = math.sqrt(sum(value * value for value in raw))
+        outputs.append([value / length for value in raw])
+    return outputs
+
+
+def random_graph(size, seed):
+    generator = torch.Generator().manual_seed(seed)
+    adjacency = torch.rand(size, size, generator=generator) < 0.4
+    adjacency.fill_diagonal_(False)
+    adjacency[0] = False
+    return adjacency
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_layer_matches_the_formula(seed):
+    torch.manual_seed(seed)
+    layer = GraphSAGELayer(5, 4)
+    x, present, adjacency = torch.randn(7, 5), torch.rand(7) < 0.7, random_graph(7, seed)
+    sets = [set(row.nonzero().flatten().tolist()) for row in adjacency]
+    expected = sage_by_hand(layer, x.tolist(), present.tolist(), sets)
+    torch.testing.assert_close(layer(x, present, DenseGraph(adjacency)), torch.tensor(expected))
+    alone = sage_by_hand(layer, x.tolist(), present.tolist(), [set()] * 7)
+    torch.testing.assert_close(layer(x, present, None), torch.tensor(alone))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_layer_is_finite_where_it_gives_zero(dtype):
+    """A stand-in that was never trained is zero, and so is a new layer's bias."""
+    layer = GraphSAGELayer(5, 4).to(dtype)
+    torch.nn.init.zeros_(layer.linear.bias)
+    x = torch.zeros(2, 5, dtype=dtype, requires_grad=True)
+    output = layer(x, torch.ones(2, dtype=torch.bool), None)
+    assert not output.any()
+    output.sum().backward()
+    gradients = [x.grad, layer.linear.weight.grad, layer.linear.bias.grad]
+    assert all(gradient.isfinite().all() and gradient.abs().max() < 1e4 for gradient in gradients)
+
+
+def build_relations(make_config, seed=0, **options):
+    torch.manual_seed(seed)
+    relations = CrossModalRelationLearning(make_config(**options)).train()
+    torch.nn.init.normal_(relations.missing_image)
+    torch.nn.init.normal_(relations.missing_text)
+    return relations
+
+
+def features_of(config, inputs):
+    inputs = dict(inputs)
+    inputs["token_mask"] = inputs.pop("attention_mask")
+    return complete_features(config, FeatureInputs(**inputs))
+
+
+def by_layer(vectors):
+    return dict(zip(LAYERS, vectors.split(WIDTH, -1), strict=True))
+
+
+@pytest.mark.parametrize("moved", ["image", "text"])
+def test_each_layer_reads_the_right_graph(make_config, make_inputs, moved):
+    """Longer vectors of one modality change its nodes but no graph; other directions change both."""
+    config = make_config(image_neighbors=1, text_neighbors=1)
+    relations, inputs = build_relations(make_config, image_neighbors=1, text_neighbors=1), make_inputs()
+    nodes = {"in_modal_image": "image", "cross_modal_image": "image"}
+    graphs = {"in_modal_image": "image", "cross_modal_text": "image"}
+    before = by_layer(relations(features_of(config, inputs)).vectors)
+
+    longer = {**inputs, f"{moved}_embeds": inputs[f"{moved}_embeds"] * 3}
+    after = by_layer(relations(features_of(config, longer)).vectors)
+    for layer in LAYERS:
+        reads_nodes = nodes.get(layer, "text") == moved
+        assert torch.equal(after[layer], before[layer]) is not reads_nodes, layer
+
+    turned = {**inputs, f"{moved}_embeds": inputs[f"{moved}_embeds"].roll(1, 0)}
+    after = by_layer(relations(features_of(config, turned)).vectors)
+    for layer in LAYERS:
+        reads = moved in (nodes.get(layer, "text"), graphs.get(layer, "text"))
+        assert torch.equal(after[layer], before[layer]) is not reads, layer
+
+
+def test_cross_modal_picture_is_rebuilt_from_samples_that_read_alike(make_config):
+    config = make_config(image_neighbors=1, text_neighbors=1)
+    relations = build_relations(make_config, image_neighbors=1, text_neighbors=1)
+    # Pictures 0 and 1 look alike; texts 0 and 2 read alike, and so do 1 and 3.
+    image = torch.randn(4, 7)
+    image[1] = 2 * image[0]
+    text = torch.randn(4, 6)
+    text[2:] = 2 * text[:2]
+    rows = {
+        "region_features": torch.randn(4, 5, 10),
+        "token_features": torch.randn(4, 8, 9),
+        "attention_mask": torch.ones(4, 8),
+    }
+    features = features_of(config, {"image_embeds": image, "text_embeds": text, **rows})
+    layers = by_layer(relations(features).vectors)
+    sets = {"image": {0: {1}}, "text": {0: {2}}}
+    nodes = {"image": image.tolist(), "text": text.tolist()}
+    for layer, modality, graph in (
+        ("in_modal_image", "image", "image"),
+        ("in_modal_text", "text", "text"),
+        ("cross_modal_image", "image", "text"),
+        ("cross_modal_text", "text", "image"),
+    ):
+        neighbor_sets = [sets[graph][0], set(), set(), set()]
+        module = getattr(relations, layer)
+        expected = sage_by_hand(module, nodes[modality], [True] * 4, neighbor_sets)[0]
+        torch.testing.assert_close(layers[layer][0], torch.tensor(expected))
+
+
+@pytest.mark.parametrize("aggregation", ["dense", "csr"])
+@pytest.mark.parametrize("modality", ["image", "text"])
+def test_missing_row_is_noticed_by_nobody(make_config, make_inputs, modality, aggregation):
+    relations = build_relations(make_config, aggregation=aggregation)
+    config, inputs = relations.config, make_inputs()
+    present = torch.ones(6, dtype=torch.bool)
+    present[2] = False
+    inputs[f"{modality}_present"] = present
+    vectors = relations(features_of(config, inputs)).vectors
+    for garbage in (math.nan, 0.0, 1e6):
+        spoilt = {**inputs, f"{modality}_embeds": inputs[f"{modality}_embeds"].clone()}
+        spoilt[f"{modality}_embeds"][2] = garbage
+        torch.testing.assert_close(relations(features_of(config, spoilt)).vectors, vectors)
+    # Nobody takes the row's stand-in for one of its neighbors' features.
+    with torch.no_grad():
+        getattr(relations, f"missing_{modality}").add_(1.0)
+    assert torch.equal(relations(features_of(config, inputs)).vectors[present], vectors[present])
+    # The in-modal layer of the others is what it is in a batch without that row.
+    others = {name: value[present] for name, value in inputs.items()}
+    removed = by_layer(relations(features_of(config, others)).vectors)
+    layer = f"in_modal_{modality}"
+    torch.testing.assert_close(by_layer(vectors)[layer][present], removed[layer])
+
+
+def test_missing_modality_is_rebuilt_from_the_neighbors_of_the_other(make_config, make_inputs):
+    relations, inputs = build_relations(make_config), make_inputs()
+    inputs["image_present"] = torch.arange(6) != 2
+    before = by_layer(relations(features_of(relations.config, inputs)).vectors)
+    changed = {**inputs, "image_embeds": inputs["image_embeds"] + 1}
+    after = by_layer(relations(features_of(relations.config, changed)).vectors)
+    assert torch.equal(after["in_modal_image"][2], before["in_modal_image"][2])
+    assert not torch.equal(after["cross_modal_image"][2], before["cross_modal_image"][2])
+
+
+def test_row_without_anything_stands_alone(make_config, make_inputs):
+    relations, inputs = build_relations(make_config), make_inputs()
+    inputs["image_present"] = inputs["text_present"] = torch.arange(6) != 2
+    layers = by_layer(relations(features_of(relations.config, inputs)).vectors)
+    for layer, missing in (
+        ("in_modal_image", relations.missing_image),
+        ("in_modal_text", relations.missing_text),
+        ("cross_modal_image", relations.missing_image),
+        ("cross_modal_text", relations.missing_text),
+    ):
+        alone = getattr(relations, layer)(missing.unsqueeze(0), torch.zeros(1, dtype=torch.bool), None)
+        torch.testing.assert_close(layers[layer][2], alone[0])
+
+
+def test_evaluation_looks_at_no_other_row(make_config, make_inputs):
+    relations, inputs = build_relations(make_config).eval(), make_inputs()
+    result = relations(features_of(relations.config, inputs), output_health=True)
+    assert result.health is None
+    one = {name: value[2:3] for name, value in inputs.items()}
+    alone = relations(features_of(relations.config, one)).vectors
+    torch.testing.assert_close(result.vectors[2:3], alone)
+
+
+def test_stand_ins_learn(make_config, make_inputs):
+    relations, inputs = build_relations(make_config), make_inputs()
+    inputs["image_present"] = inputs["text_present"] = torch.arange(6) != 2
+    relations(features_of(relations.config, inputs)).vectors[:, 0::3].sum().backward()
+    for missing in (relations.missing_image, relations.missing_text):
+        assert missing.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("in_modal", [True, False])
+@pytest.mark.parametrize("cross_modal", [True, False])
+def test_switches_decide_which_layers_exist(make_config, make_inputs, in_modal, cross_modal):
+    if not (in_modal or cross_modal):
+        assert make_config(use_in_modal=False, use_cross_modal=False).needs_embeds is False
+        return
+    relations = build_relations(make_config, use_in_modal=in_modal, use_cross_modal=cross_modal)
+    kinds = [kind for kind, on in (("in_modal", in_modal), ("cross_modal", cross_modal)) if on]
+    expected = {f"{kind}_{modality}" for kind in kinds for modality in ("image", "text")}
+    layers = {name.split(".")[0] for name in relations.state_dict()} - {"missing_image", "missing_text"}
+    assert layers == expected
+    vectors = relations(features_of(relations.config, make_inputs())).vectors
+    assert vectors.shape == (6, relations.config.relation_dim) == (6, WIDTH * len(expected))
+
+
+def test_health_tells_of_both_graphs(make_config, make_inputs):
+    relations = build_relations(make_config, image_neighbors=2, text_neighbors=None, text_threshold=0.9999)
+    health = relations(features_of(relations.config, make_inputs()), output_health=True).health
+    assert health["image"].mean_degree.item() == pytest.approx(2.0)
+    assert health["text"].isolated_share.item() == pytest.approx(1.0)

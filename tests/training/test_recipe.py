@@ -1,0 +1,70 @@
+"""Recipes: YAML with command-line overrides, checked before anything is loaded."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from training.recipe import parse_recipe
+
+RECIPES = sorted((Path(__file__).parents[2] / "training" / "recipes").glob("*.yaml"))
+TASKS = {"humour": {"labels": ["no", "yes"]}}
+
+
+def write(folder: Path, **recipe: object) -> str:
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump({"tasks": TASKS, "output_dir": str(folder / "out"), **recipe}))
+    return str(path)
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_shipped_recipes_parse(recipe: Path, tmp_path: Path) -> None:
+    data, model, training = parse_recipe([str(recipe), "--output_dir", str(tmp_path)])
+    assert data.tasks and training.output_dir == str(tmp_path)
+    assert model.text or model.model_options["text_config"]
+
+
+def test_command_line_wins_and_json_is_laid_over(tmp_path: Path) -> None:
+    recipe = write(
+        tmp_path, learning_rate=1e-3, model_options={"learner_dropout": 0.1, "graph_hidden_size": 8}
+    )
+    options = ["--learning_rate", "5e-4", "--model_options", '{"learner_dropout": 0.4}', "--seed", "7"]
+    data, model, training = parse_recipe([recipe, *options])
+    assert training.learning_rate == 5e-4 and training.seed == 7
+    assert model.model_options == {"learner_dropout": 0.4, "graph_hidden_size": 8}
+    assert data.tasks == TASKS
+
+
+def test_none_empties_a_role(tmp_path: Path) -> None:
+    recipe = write(tmp_path, joint="some/clip", text="some/bert")
+    _, model, _ = parse_recipe([recipe, "--joint", "none", "--vision", "folder"])
+    assert (model.joint, model.text, model.vision) == (None, "some/bert", "folder")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        ({"learning_rat": 1}, "did you mean 'learning_rate'"),
+        ({"tasks": {}}, "`tasks` is empty"),
+        ({"tasks": "[1]"}, "give a mapping"),
+        ({"tasks": "{"}, "give JSON"),
+        ({"class_weighting": "sometimes"}, "choose one of"),
+        ({"validation_share": 1.5}, r"number in \(0, 1\)"),
+    ],
+)
+def test_errors_name_the_field_and_the_remedy(
+    tmp_path: Path, recipe: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ValueError, match=f"(?i){message}"):
+        parse_recipe([write(tmp_path, **recipe)])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(None, "is no file"), ("a: [", "is not YAML"), ("- 1", "mapping")]
+)
+def test_unreadable_recipes(tmp_path: Path, content: str | None, message: str) -> None:
+    path = tmp_path / "broken.yaml"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(ValueError, match=message):
+        parse_recipe([str(path)])

@@ -1,0 +1,110 @@
+"""The loop: accumulation does not change the update, and graphs that say nothing are reported."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import Trainer, TrainingArguments
+
+from training.batches import FeatureCollator, FeatureRows
+from training.trainer import MultitaskTrainer
+
+TASKS = {"sentiment": ["a", "b", "c"], "humour": ["no", "yes"]}
+
+
+def feature_rows(model: Any, count: int) -> FeatureRows:
+    config, generator = model.config, torch.Generator().manual_seed(0)
+    widths = {"image_embeds": config.image_embed_dim, "text_embeds": config.text_embed_dim}
+    features, labels = [], []
+    for index in range(count):
+        row = {name: torch.randn(width, generator=generator) for name, width in widths.items()}
+        row["region_features"] = torch.randn(4, config.region_dim, generator=generator)
+        row["token_features"] = torch.randn(3 + index % 3, config.token_dim, generator=generator)
+        features.append(row)
+        # Partial on purpose: the known labels are spread unevenly over the batches.
+        labels.append(
+            {"sentiment": index % 3 if index < 5 else -100, "humour": index % 2 if index % 4 else -100}
+        )
+    return FeatureRows(features, labels)
+
+
+def train(
+    trainer_class: type[Trainer], model: Any, folder: Path, batch: int, steps: int, **options: Any
+) -> Any:
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        per_device_train_batch_size=batch,
+        gradient_accumulation_steps=steps,
+        max_steps=1,
+        learning_rate=0.1,
+        optim="sgd",
+        max_grad_norm=0.0,
+        report_to="none",
+        use_cpu=True,
+        remove_unused_columns=False,
+        save_strategy="no",
+        logging_steps=1,
+        disable_tqdm=True,
+        **options,
+    )
+    trainer = trainer_class(
+        model=model,
+        args=arguments,
+        train_dataset=feature_rows(model, 16),
+        data_collator=FeatureCollator(list(TASKS)),
+    )
+    trainer.train()
+    return trainer
+
+
+def update(
+    make_model: Callable[..., Any], trainer_class: type[Trainer], folder: Path, batch: int
+) -> torch.Tensor:
+    # No graph and no batch attention: those span the batch at hand by design.
+    model = make_model(tasks=TASKS, use_in_modal=False, use_cross_modal=False, use_hima_stage2=False)
+    before = torch.nn.utils.parameters_to_vector(model.parameters()).detach().clone()
+    train(trainer_class, model, folder, batch, 16 // batch)
+    return torch.nn.utils.parameters_to_vector(model.parameters()).detach() - before
+
+
+def test_accumulation_over_unevenly_labeled_batches_gives_the_same_update(
+    make_model: Callable[..., Any], tmp_path: Path
+) -> None:
+    whole = update(make_model, MultitaskTrainer, tmp_path, 16)
+    accumulated = update(make_model, MultitaskTrainer, tmp_path, 4)
+    assert whole.abs().max() > 1e-3
+    torch.testing.assert_close(accumulated, whole, atol=1e-6, rtol=1e-4)
+
+
+def test_a_plain_trainer_at_least_does_not_multiply_the_update(
+    make_model: Callable[..., Any], tmp_path: Path
+) -> None:
+    whole = update(make_model, Trainer, tmp_path, 16)
+    accumulated = update(make_model, Trainer, tmp_path, 4)
+    assert 0.3 < accumulated.norm() / whole.norm() < 2.5
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"image_threshold": 0.9999}, "image graph is empty"),
+        ({"text_neighbors": 40}, "text graph is complete"),
+    ],
+)
+def test_graphs_that_say_nothing_are_logged_with_a_warning(
+    make_model: Callable[..., Any],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    options: dict[str, Any],
+    word: str,
+) -> None:
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+    monkeypatch.setattr(logging.getLogger("training.trainer"), "propagate", True)
+    trainer = train(MultitaskTrainer, make_model(tasks=TASKS, **options), tmp_path, 16, 1)
+    logged = trainer.state.log_history[0]
+    assert logged["image_graph_mean_degree"] >= 0 and logged["text_graph_mean_degree"] > 0
+    assert [record.message for record in caplog.records if word in record.message]
