@@ -1,6 +1,5 @@
 """Configuration of MM-ORIENT."""
 
-import math
 from typing import Any, ClassVar
 
 from transformers import AutoConfig, PretrainedConfig
@@ -38,7 +37,7 @@ class MMOrientConfig(PretrainedConfig):
     Args:
         joint_config: Encoder of both modalities (`clip`, `chinese_clip`, `siglip`): gives e_img and
             e_txt, and its vision tower's patch tokens as Q_img. A configuration, its dict, the name of
-            a kind, or None. Defaults to CLIP, or to None where `vision_config` is given.
+            a kind, or None. `"default"` is CLIP, or None where `vision_config` is given.
         text_config: Encoder of the text (BERT and kin): gives Q_txt, and its masked mean as e_txt where
             there is no joint encoder. Defaults to BERT; None: the caller passes `token_features`.
         vision_config: Encoder of the picture where there is no joint encoder (ViT, MobileNetV2, DINOv2
@@ -92,7 +91,7 @@ class MMOrientConfig(PretrainedConfig):
     ]
     sub_configs: ClassVar[dict[str, type]] = dict.fromkeys(ENCODER_ROLES, AutoConfig)
 
-    joint_config: Any = "clip"
+    joint_config: Any = "default"
     text_config: Any = "bert"
     vision_config: Any = None
     tasks: Any = None
@@ -120,8 +119,14 @@ class MMOrientConfig(PretrainedConfig):
     learner_dropout: float = 0.2
 
     def __post_init__(self, **kwargs: Any) -> None:
-        if self.vision_config is not None and self.joint_config == "clip":
-            self.joint_config = None
+        if self.joint_config == "default":
+            self.joint_config = "clip" if self.vision_config is None else None
+        for key in ("_attn_implementation", "_experts_implementation", "code_revision", "trust_remote_code"):
+            if kwargs.get(key) is not None:
+                raise ValueError(
+                    f"the configuration carries {key!r}: {kwargs[key]!r}. It may not name code to load; "
+                    "remove the entry, and choose in `from_pretrained`."
+                )
         for role in ENCODER_ROLES:
             setattr(self, role, build_encoder_config(role, getattr(self, role)))
         specs = parse_tasks(MEME_TASKS if self.tasks is None else self.tasks)
@@ -171,6 +176,13 @@ class MMOrientConfig(PretrainedConfig):
     def fused_dim(self) -> int:
         """Width of [HIMA ; CMRL ; a], the learner's input."""
         return self.hima_dim + self.relation_dim + self.task_feature_dim
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """As `PretrainedConfig.from_dict`; fields that replace the saved ones are checked like them."""
+        fields = set(cls.__annotations__) - set(ENCODER_ROLES)
+        replaced = {name: kwargs.pop(name) for name in list(kwargs) if name in fields}
+        return super().from_dict({**config_dict, **replaced}, **kwargs)
 
     def to_dict(self) -> dict[str, Any]:
         """As `PretrainedConfig.to_dict`, with the tasks as a list: JSON objects lose their order."""
@@ -224,7 +236,7 @@ class MMOrientConfig(PretrainedConfig):
             if threshold is not None:
                 self._require_number(f"{modality}_threshold", threshold, -1.0, 1.0)
         self._require_number("learner_dropout", self.learner_dropout, 0.0, 1.0)
-        self._require_number("hima_momentum", self.hima_momentum, 0.0, math.nextafter(1.0, 2.0))
+        self._require_number("hima_momentum", self.hima_momentum, 0.0, 1.0, closed=True)
 
     def _check_switches(self) -> None:
         for field, choices in (("hima_scoring", HIMA_SCORINGS), ("aggregation", AGGREGATIONS)):
@@ -257,10 +269,11 @@ class MMOrientConfig(PretrainedConfig):
             raise ValueError(f"`{field}` is {value!r}: give a whole number of at least {least}.")
 
     @staticmethod
-    def _require_number(field: str, value: Any, low: float, below: float) -> None:
+    def _require_number(field: str, value: Any, low: float, high: float, closed: bool = False) -> None:
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or not low <= value < below:
-            raise ValueError(f"`{field}` is {value!r}: give a number in [{low:.4g}, {below:.4g}).")
+        if not is_number or not (low <= value < high or (closed and value == high)):
+            interval = f"[{low:g}, {high:g}{']' if closed else ')'}"
+            raise ValueError(f"`{field}` is {value!r}: give a number in {interval}.")
 
 
 def _without_name(spec: TaskSpec) -> dict[str, Any]:

@@ -5,6 +5,7 @@ The lists are allow-lists: a configuration from anywhere can name only architect
 transformers and that the tests run, never code of its own.
 """
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -42,10 +43,13 @@ KINDS_BY_ROLE = {
 
 # Keys by which a configuration could make the loader run or fetch something its user did not name.
 FORBIDDEN_KEYS = (
+    "_attn_implementation",
+    "_experts_implementation",
     "attn_implementation",
     "auto_map",
     "code_revision",
     "custom_pipelines",
+    "experts_implementation",
     "trust_remote_code",
 )
 
@@ -67,9 +71,9 @@ def build_encoder_config(role: str, value: Any) -> PretrainedConfig | None:
     if isinstance(value, str):
         value = {"model_type": value}
     if isinstance(value, PretrainedConfig):
-        kind, contents = value.model_type, value.to_dict()
+        kind = value.model_type
     elif isinstance(value, Mapping):
-        kind, contents = value.get("model_type"), value
+        kind = value.get("model_type")
     else:
         raise ValueError(
             f"`{role}` is {value!r}: give None, a transformers configuration, its dict, or one of "
@@ -80,21 +84,26 @@ def build_encoder_config(role: str, value: Any) -> PretrainedConfig | None:
             f"`{role}` is of the kind {kind!r}: this role takes one of {list(allowed)}. "
             "For any other encoder give precomputed features."
         )
-    _refuse_forbidden_keys(role, contents)
+    _refuse_forbidden_keys(role, value)
     if isinstance(value, PretrainedConfig):
-        return value
+        return copy.deepcopy(value)
     return CONFIG_MAPPING[kind](**{key: item for key, item in value.items() if key != "model_type"})
 
 
-def _refuse_forbidden_keys(role: str, contents: Mapping[str, Any]) -> None:
-    for key, item in contents.items():
-        if key in FORBIDDEN_KEYS and item is not None:
-            raise ValueError(
-                f"`{role}` carries {key!r}: {item!r}. An encoder's configuration may not name code to "
-                "load; remove the entry (attention implementations are chosen in `from_pretrained`)."
-            )
-        if isinstance(item, Mapping):
-            _refuse_forbidden_keys(f"{role}.{key}", item)
+def _refuse_forbidden_keys(place: str, contents: Any) -> None:
+    if isinstance(contents, PretrainedConfig):
+        contents = contents.to_dict()
+    if isinstance(contents, Mapping):
+        for key, item in contents.items():
+            if key in FORBIDDEN_KEYS and item is not None:
+                raise ValueError(
+                    f"`{place}` carries {key!r}: {item!r}. An encoder's configuration may not name code to "
+                    "load; remove the entry (attention implementations are chosen in `from_pretrained`)."
+                )
+            _refuse_forbidden_keys(f"{place}.{key}", item)
+    elif isinstance(contents, list | tuple):
+        for item in contents:
+            _refuse_forbidden_keys(place, item)
 
 
 def joint_embed_dims(config: PretrainedConfig) -> tuple[int, int]:

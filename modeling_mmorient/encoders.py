@@ -9,7 +9,17 @@ from transformers import MODEL_MAPPING, AutoModel, PretrainedConfig, PreTrainedM
 
 from .configuration_mmorient import MMOrientConfig
 from .encoder_kinds import joint_prefix_tokens, vision_prefix_tokens
-from .features import EncodedFeatures, FeatureInputs, RawInputs, complete_features, masked_mean
+from .feature_inputs import FeatureInputs, RawInputs, complete_features, masked_mean
+from .features import EncodedFeatures
+
+# Parameters by name within the encoders that nothing here reads: of a joint encoder's contrastive
+# loss, of masked-image training, and of a pooling that cannot be left out.
+UNREAD_PARAMETERS = (
+    "joint.logit_scale",
+    "joint.logit_bias",
+    "vision.embeddings.mask_token",
+    "vision.layernorm.",
+)
 
 
 def encoder_options(config: PretrainedConfig) -> dict[str, Any]:
@@ -18,9 +28,20 @@ def encoder_options(config: PretrainedConfig) -> dict[str, Any]:
     return {"add_pooling_layer": False} if "add_pooling_layer" in parameters else {}
 
 
+def has_attention_choice(config: PretrainedConfig) -> bool:
+    """Whether the encoder can run on another attention than its own; convolutional ones have none."""
+    return bool(MODEL_MAPPING[type(config)]._supports_sdpa)
+
+
 def build_encoder(config: PretrainedConfig | None) -> PreTrainedModel | None:
     """An encoder with new weights, or None for a role that is not filled."""
-    return None if config is None else AutoModel.from_config(config, **encoder_options(config))
+    if config is None:
+        return None
+    if not has_attention_choice(config):
+        config._attn_implementation = "eager"
+    # The dtype of the model around it, not one that the configuration remembers.
+    dtype = torch.get_default_dtype()
+    return AutoModel.from_config(config, dtype=dtype, **encoder_options(config))
 
 
 class FeatureEncoders(nn.Module):
@@ -33,8 +54,9 @@ class FeatureEncoders(nn.Module):
     | e_txt | its projected text embedding | masked mean of Q_txt |
     | Q_txt | - | the text encoder's last hidden state |
 
-    Features that the caller gives win, and an encoder runs only for what is still missing. With
-    `freeze_encoders` the encoders stay in evaluation mode under `train()` and record no gradients.
+    Features that the caller gives win, and an encoder runs only for what is still missing and read by
+    some branch. With `freeze_encoders` the encoders stay in evaluation mode under `train()` and record
+    no gradients.
 
     Args:
         config: The model's configuration.
@@ -49,85 +71,102 @@ class FeatureEncoders(nn.Module):
         self.apply_freeze()
 
     def apply_freeze(self) -> None:
-        """Let no parameter ask for gradients where the encoders are frozen, or where none can come."""
-        if self.config.freeze_encoders:
-            self.requires_grad_(False)
-        # Of a joint encoder's contrastive loss, which is not computed here: distributed training
-        # stops on a trainable parameter without a gradient.
-        for name in ("logit_scale", "logit_bias"):
-            if hasattr(self.joint, name):
-                getattr(self.joint, name).requires_grad_(False)
+        """Let no parameter ask for gradients where the encoders are frozen, or where none can come.
+
+        Distributed training stops on a trainable parameter without a gradient.
+        """
+        unread = list(UNREAD_PARAMETERS)
+        if not self.config.needs_rows and self.joint is not None:
+            unread.append("text.")
+        if not self.config.needs_embeds:
+            unread += ["joint.text_model.", "joint.text_projection.", "joint.visual_projection."]
+        for name, parameter in self.named_parameters():
+            if self.config.freeze_encoders or name.startswith(tuple(unread)):
+                parameter.requires_grad_(False)
 
     def train(self, mode: bool = True) -> "FeatureEncoders":
         """As `nn.Module.train`, but frozen encoders stay in evaluation mode."""
         return super().train(mode and not self.config.freeze_encoders)
 
-    def forward(self, raw: RawInputs, given: FeatureInputs) -> EncodedFeatures:
-        """Features of a batch; shapes as in [`MMOrientModel.forward`].
+    def forward(self, raw: RawInputs, given: FeatureInputs, dtype: torch.dtype) -> EncodedFeatures:
+        """Features of a batch in `dtype`; shapes as in [`MMOrientModel.forward`].
 
         Raises:
             ValueError: If an input has no encoder, a feature is missing, or shapes do not fit.
         """
+        given.check_companions(raw)
+        self._derive_embeds(given)
         grad = torch.is_grad_enabled() and not self.config.freeze_encoders
         with torch.set_grad_enabled(grad):
             if raw.pixel_values is not None:
                 self._encode_image(raw.pixel_values, given)
-            if raw.joint_input_ids is not None and given.text_embeds is None:
+            if raw.joint_input_ids is not None:
                 self._encode_joint_text(raw, given)
-            if raw.input_ids is not None and given.token_features is None:
+            if raw.input_ids is not None:
                 self._encode_text(raw, given)
-            self._derive_embeds(given)
-        return complete_features(self.config, given)
+        self._derive_embeds(given)
+        return complete_features(self.config, raw, given, dtype)
 
     def _encode_image(self, pixel_values: torch.Tensor, given: FeatureInputs) -> None:
+        encoder = self.vision if self.joint is None else self.joint
+        if encoder is None:
+            raise _no_encoder("pixel_values", "image_embeds` and `region_features")
         wants_rows = given.region_features is None and self.config.needs_rows
         wants_embeds = given.image_embeds is None and self.config.needs_embeds
         if not wants_rows and not wants_embeds:
             return
+        pixel_values = _blank_missing(pixel_values, given.image_present).to(encoder.dtype)
         if self.joint is not None:
             output = self.joint.get_image_features(pixel_values, return_dict=True)
             rows = output.last_hidden_state[:, joint_prefix_tokens(self.config.joint_config) :]
             if given.image_embeds is None:
                 given.image_embeds = output.pooler_output
-        elif self.vision is not None:
-            rows = self.vision(pixel_values, return_dict=True).last_hidden_state
+        else:
+            rows = encoder(pixel_values, return_dict=True).last_hidden_state
             if rows.ndim == 4:  # (B, d, height, width), of convolutional encoders
                 rows = rows.flatten(2).transpose(1, 2)
             rows = rows[:, vision_prefix_tokens(self.config.vision_config) :]
-        else:
-            raise _no_encoder("pixel_values", "image_embeds` and `region_features")
         if given.region_features is None:
-            given.region_features, given.region_mask = rows, None
+            given.region_features = rows
 
     def _encode_joint_text(self, raw: RawInputs, given: FeatureInputs) -> None:
         if self.joint is None:
             raise _no_encoder("joint_input_ids", "text_embeds")
-        if self.config.needs_embeds:
-            output = self.joint.get_text_features(
-                raw.joint_input_ids, attention_mask=raw.joint_attention_mask, return_dict=True
-            )
-            given.text_embeds = output.pooler_output
+        if given.text_embeds is not None or not self.config.needs_embeds:
+            return
+        ids = _blank_missing(raw.joint_input_ids, given.text_present)
+        output = self.joint.get_text_features(ids, attention_mask=raw.joint_attention_mask, return_dict=True)
+        given.text_embeds = output.pooler_output
 
     def _encode_text(self, raw: RawInputs, given: FeatureInputs) -> None:
         if self.text is None:
             raise _no_encoder("input_ids", "token_features")
-        if not self.config.needs_rows and self.joint is not None:
+        wants_mean = self.config.needs_embeds and self.joint is None and given.text_embeds is None
+        if given.token_features is not None or not (self.config.needs_rows or wants_mean):
             return
         options = {}
         # Some tokenizers give token types to architectures that have none.
         if raw.token_type_ids is not None and _accepts(self.text, "token_type_ids"):
-            options["token_type_ids"] = raw.token_type_ids
-        output = self.text(raw.input_ids, attention_mask=given.token_mask, return_dict=True, **options)
+            options["token_type_ids"] = _blank_missing(raw.token_type_ids, given.text_present)
+        ids = _blank_missing(raw.input_ids, given.text_present)
+        output = self.text(ids, attention_mask=given.token_mask, return_dict=True, **options)
         given.token_features = output.last_hidden_state
 
     def _derive_embeds(self, given: FeatureInputs) -> None:
         """e = mean of Q, where there is no joint encoder."""
-        if self.joint is not None:
+        if self.joint is not None or not self.config.needs_embeds:
             return
         if self.vision is not None and given.image_embeds is None and given.region_features is not None:
             given.image_embeds = masked_mean(given.region_features, given.region_mask)
         if self.text is not None and given.text_embeds is None and given.token_features is not None:
             given.text_embeds = masked_mean(given.token_features, given.token_mask)
+
+
+def _blank_missing(values: Any, present: torch.Tensor | None) -> torch.Tensor:
+    """Zeros in the rows that are marked as missing: what they hold must not reach an encoder."""
+    if present is None or present.shape != values.shape[:1]:
+        return values  # a shape that does not fit gets its error with the others'
+    return values.masked_fill(~present.bool().view(-1, *[1] * (values.ndim - 1)), 0)
 
 
 def _accepts(encoder: PreTrainedModel, name: str) -> bool:

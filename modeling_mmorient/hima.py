@@ -79,7 +79,7 @@ class BatchBias(nn.Module):
         self.attention = AttentionPooling(dim, hidden_size, scoring)
         self.momentum = momentum
         self.register_buffer("running_g", torch.zeros(dim))
-        self.register_buffer("batches_seen", torch.zeros(()))
+        self.register_buffer("batches_seen", torch.zeros((), dtype=torch.long))
 
     def forward(self, vectors: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
         if not self.training:
@@ -91,8 +91,8 @@ class BatchBias(nn.Module):
     @torch.no_grad()
     def _remember(self, g: torch.Tensor, seen: torch.Tensor) -> None:
         # Tensor arithmetic throughout: a branch on `seen` would break a compiled graph.
-        self.batches_seen.add_(seen.to(self.batches_seen.dtype))
-        share = (1.0 / self.batches_seen.clamp(min=1.0)).clamp(min=self.momentum) * seen
+        self.batches_seen.add_(seen)
+        share = (1.0 / self.batches_seen.clamp(min=1)).clamp(min=self.momentum) * seen
         self.running_g.lerp_(g.to(self.running_g.dtype), share.to(self.running_g.dtype))
 
     def extra_repr(self) -> str:

@@ -12,11 +12,15 @@ from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 
 from .configuration_mmorient import ENCODER_ROLES, MMOrientConfig
-from .encoders import FeatureEncoders, encoder_options
-from .features import EncodedFeatures, FeatureInputs, GraphHealth, RawInputs
+from .encoders import FeatureEncoders, encoder_options, has_attention_choice
+from .feature_inputs import FeatureInputs, RawInputs
+from .features import EncodedFeatures, GraphHealth
 from .hima import BatchBias, HierarchicalAttention, MonomodalAttention
 from .multitask import MultifeatureLearner, MultitaskHeads, OrdinalHead, multitask_loss
 from .relation_graph import CrossModalRelationLearning
+
+# Of the stand-ins for missing modalities before they are learned: near zero, but a direction.
+STAND_IN_STD = 0.02
 
 
 @dataclass
@@ -88,13 +92,13 @@ class MMOrientPreTrainedModel(PreTrainedModel):
             # fade in learners narrower than the paper's.
             init.xavier_uniform_(module.weight)
         elif isinstance(module, MonomodalAttention):
-            init.zeros_(module.missing)
+            init.normal_(module.missing, std=STAND_IN_STD)
         elif isinstance(module, BatchBias):
             init.zeros_(module.running_g)
             init.zeros_(module.batches_seen)
         elif isinstance(module, CrossModalRelationLearning):
-            init.zeros_(module.missing_image)
-            init.zeros_(module.missing_text)
+            init.normal_(module.missing_image, std=STAND_IN_STD)
+            init.normal_(module.missing_text, std=STAND_IN_STD)
         elif isinstance(module, OrdinalHead):
             init.zeros_(module.first_cut)
             init.zeros_(module.gaps)
@@ -161,7 +165,13 @@ class MMOrientPreTrainedModel(PreTrainedModel):
             )
             setattr(model.encoders, role.removesuffix("_config"), encoder)
         model.encoders.apply_freeze()
-        return model
+        return model.eval()
+
+    @property
+    def feature_dtype(self) -> torch.dtype:
+        """That of the parameters; without any (all of the base model's branches off), torch's default."""
+        floating = (weight.dtype for weight in self.parameters() if weight.is_floating_point())
+        return next(floating, torch.get_default_dtype())
 
     @property
     def encoders(self) -> FeatureEncoders:
@@ -185,16 +195,30 @@ class MMOrientPreTrainedModel(PreTrainedModel):
             raise NotImplementedError("the model has no text encoder, and so no token embeddings")
         return self.encoders.text
 
+    def set_attn_implementation(
+        self, attn_implementation: str | dict[str, Any], *args: Any, **kwargs: Any
+    ) -> None:
+        """As `PreTrainedModel.set_attn_implementation`; encoders without a choice keep their own."""
+        if isinstance(attn_implementation, str):
+            attn_implementation = {"": attn_implementation} | {
+                role: attn_implementation if has_attention_choice(config) else "eager"
+                for role in ENCODER_ROLES
+                if (config := getattr(self.config, role)) is not None
+            }
+        super().set_attn_implementation(attn_implementation, *args, **kwargs)
+
     def encode(self, **inputs: torch.Tensor | None) -> EncodedFeatures:
         """Features of a batch alone, to be kept and given to `forward` later (`**features.as_inputs()`).
 
         Args:
             inputs: As in `forward`; `labels` are not among them.
         """
-        raw_names = RawInputs.__dataclass_fields__
+        raw_names, feature_names = RawInputs.__dataclass_fields__, FeatureInputs.__dataclass_fields__
         raw = RawInputs(**{name: inputs.pop(name) for name in list(inputs) if name in raw_names})
         inputs["token_mask"] = inputs.pop("attention_mask", None)
-        return self.encoders(raw, FeatureInputs(**inputs))
+        if unknown := [name for name in inputs if name not in feature_names]:
+            raise TypeError(f"`encode` got {unknown}: it takes the inputs of `forward`, without labels.")
+        return self.encoders(raw, FeatureInputs(**inputs), self.feature_dtype)
 
 
 class MMOrientModel(MMOrientPreTrainedModel):
@@ -268,7 +292,7 @@ class MMOrientModel(MMOrientPreTrainedModel):
             text_present,
             task_features,
         )
-        features = self.feature_encoders(raw, given)
+        features = self.feature_encoders(raw, given, self.feature_dtype)
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
         if output_attentions is None:
@@ -370,7 +394,7 @@ class MMOrientForMultitaskClassification(MMOrientPreTrainedModel):
         logits = self.heads(self.learner(fused.pooler_output))
         loss = None
         if labels is not None:
-            loss = multitask_loss(self.config.task_specs, logits, labels, num_items_in_batch)
+            loss = multitask_loss(self.heads.specs, logits, labels, num_items_in_batch)
         return MMOrientMultitaskOutput(
             loss=loss,
             logits=logits,

@@ -28,7 +28,7 @@ class MultifeatureLearner(nn.Sequential):
 class OrdinalHead(nn.Module):
     r"""Proportional odds (McCullagh, 1980) for classes that have an order.
 
-    With one score s = w . h and ordered cut points θ_1 < ... < θ_{C-1}:
+    With one score s = w . h and ordered cut points θ_0 < ... < θ_{C-2} between the classes 0..C-1:
 
         P(y > k) = sigmoid(s - θ_k),    P(y = k) = P(y > k-1) - P(y > k)
 
@@ -69,10 +69,10 @@ class MultitaskHeads(nn.ModuleList):
             else nn.Linear(in_dim, spec.num_labels)
             for spec in specs.values()
         )
-        self.names = list(specs)
+        self.specs = specs
 
     def forward(self, hidden: torch.Tensor) -> dict[str, torch.Tensor]:
-        return {name: head(hidden) for name, head in zip(self.names, self, strict=True)}
+        return {name: head(hidden) for name, head in zip(self.specs, self, strict=True)}
 
 
 def task_loss(
@@ -126,49 +126,66 @@ def multitask_loss(
         specs: The tasks by name.
         logits: (B, C) by task.
         labels: By task; a task that is left out is labelled nowhere.
-        num_labeled: The N of `task_loss` by task.
+        num_labeled: The N of `task_loss` by task, for every task with labels.
 
     Raises:
         ValueError: If the labels name an unknown task, or hold a value or shape that the task cannot have.
     """
-    check_labels(specs, logits, labels)
+    checked = check_labels(specs, logits, labels)
+    if num_labeled is not None and not (
+        isinstance(num_labeled, Mapping) and all(name in num_labeled for name in checked)
+    ):
+        raise ValueError(
+            f"`num_items_in_batch` is {num_labeled!r}: give a dict with the number of known labels of each "
+            f"of the tasks {list(checked)}, or None."
+        )
     losses = []
     for name, spec in specs.items():
-        values = labels.get(name)
+        values, count = checked.get(name), None
         if values is None:
+            # The head stays part of the graph, as distributed training needs it to.
             shape = logits[name].shape if spec.kind == "multilabel" else logits[name].shape[:1]
             values = torch.full(shape, IGNORE_INDEX, device=logits[name].device)
-        count = None if num_labeled is None else num_labeled[name]
+        elif num_labeled is not None:
+            count = num_labeled[name]
         losses.append(spec.weight * task_loss(spec, logits[name], values, count))
     return torch.stack(losses).sum()
 
 
 def check_labels(
-    specs: Mapping[str, TaskSpec],
-    logits: Mapping[str, torch.Tensor],
-    labels: Mapping[str, torch.Tensor],
-) -> None:
-    """Raise a `ValueError` that names the task and the value where labels do not fit."""
+    specs: Mapping[str, TaskSpec], logits: Mapping[str, torch.Tensor], labels: Mapping[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """The labels as int64, or a `ValueError` that names the task and the value where they do not fit."""
     if not isinstance(labels, Mapping):
         raise ValueError(
             f"`labels` is a {type(labels).__name__}: give a dict from task name to class indices, "
             f"with {IGNORE_INDEX} for rows that are not labelled. The tasks are {list(specs)}."
         )
-    for name, values in labels.items():
+    for name in labels:
         if name not in specs:
             raise ValueError(f"`labels` has the task {name!r}: the model's tasks are {list(specs)}.")
-        spec, scores = specs[name], logits[name]
-        expected = tuple(scores.shape) if spec.kind == "multilabel" else (scores.shape[0],)
-        if tuple(values.shape) != expected:
-            raise ValueError(
-                f"`labels[{name!r}]` has the shape {tuple(values.shape)}: a {spec.kind} task needs {expected}"
-            )
-        if torch.compiler.is_compiling() or values.numel() == 0:
-            continue
-        top = 1 if spec.kind == "multilabel" else spec.num_labels - 1
-        wrong = (values != IGNORE_INDEX) & ((values < 0) | (values > top))
-        if bool(wrong.any()):
-            raise ValueError(
-                f"`labels[{name!r}]` has the value {values[wrong][0].item()}: labels run from 0 to {top}, "
-                f"and {IGNORE_INDEX} stands for not labelled."
-            )
+    return {name: _check_task_labels(specs[name], logits[name], values) for name, values in labels.items()}
+
+
+def _check_task_labels(spec: TaskSpec, logits: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    if not isinstance(values, torch.Tensor):
+        raise ValueError(f"`labels[{spec.name!r}]` is a {type(values).__name__}: give a tensor of integers.")
+    expected = tuple(logits.shape) if spec.kind == "multilabel" else (logits.shape[0],)
+    if tuple(values.shape) != expected:
+        raise ValueError(
+            f"`labels[{spec.name!r}]` has the shape {tuple(values.shape)}: "
+            f"a {spec.kind} task needs {expected}."
+        )
+    if values.is_floating_point() and spec.kind != "multilabel":
+        raise ValueError(f"`labels[{spec.name!r}]` is {values.dtype}: give class indices as integers.")
+    whole = values.long()
+    if torch.compiler.is_compiling() or values.numel() == 0:
+        return whole
+    top = 1 if spec.kind == "multilabel" else spec.num_labels - 1
+    wrong = (whole != values) | ((whole != IGNORE_INDEX) & ((whole < 0) | (whole > top)))
+    if bool(wrong.any()):
+        raise ValueError(
+            f"`labels[{spec.name!r}]` has the value {values[wrong][0].item()}: labels are whole numbers "
+            f"from 0 to {top}, and {IGNORE_INDEX} stands for not labelled."
+        )
+    return whole

@@ -96,7 +96,8 @@ def build_graph(
         max_neighbors: Number, or None.
         aggregation: `dense`, `csr`, `torch_scatter` or `auto`.
     """
-    with torch.no_grad():
+    # Mixed precision would round similarities that differ by little to the same number.
+    with torch.no_grad(), torch.autocast(embeds.device.type, enabled=False):
         embeds = embeds.float().masked_fill(~present.unsqueeze(-1), 0.0)
         norms = embeds.norm(dim=-1, keepdim=True)
         unit = embeds / norms.clamp(min=torch.finfo(norms.dtype).tiny)

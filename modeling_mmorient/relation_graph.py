@@ -29,8 +29,9 @@ class GraphSAGELayer(nn.Module):
     def forward(self, x: torch.Tensor, present: torch.Tensor, graph: RelationGraph | None) -> torch.Tensor:
         mean = neighborhood_mean(x, present, graph)
         hidden = self.linear(torch.cat([x, mean], -1))
-        # In float32: the guard against a division by zero is smaller than half precision can hold.
-        return nn.functional.normalize(hidden.float(), dim=-1).to(hidden.dtype)
+        # In float32, since half precision has no room for the squares. Below the length 0.01 the
+        # vector is scaled instead of normalised: at zero the gradient of the latter has no bound.
+        return nn.functional.normalize(hidden.float(), dim=-1, eps=1e-2).to(hidden.dtype)
 
 
 class CrossModalRelationLearning(nn.Module):

@@ -101,7 +101,7 @@ def _parse_task(name: str, entry: Any) -> TaskSpec:
     weight = _check_factor(name, "weight", options.get("weight", 1.0))
     class_weights = options.get("class_weights")
     if class_weights is not None:
-        if isinstance(class_weights, str) or len(class_weights) != len(checked):
+        if not isinstance(class_weights, list | tuple) or len(class_weights) != len(checked):
             raise ValueError(
                 f"task {name!r} has class_weights {class_weights!r}: give one number for each of its "
                 f"{len(checked)} labels, or None."

@@ -16,7 +16,7 @@ from modeling_mmorient.encoder_kinds import (
     vision_region_dim,
 )
 from modeling_mmorient.encoders import FeatureEncoders, build_encoder
-from modeling_mmorient.features import FeatureInputs, RawInputs, masked_mean
+from modeling_mmorient.feature_inputs import FeatureInputs, RawInputs, masked_mean
 
 ENCODED = ("image_embeds", "text_embeds", "region_features", "token_features")
 SUBSETS = [names for size in range(1, 5) for names in itertools.combinations(ENCODED, size)]
@@ -164,6 +164,8 @@ def test_joint_encoder_gives_its_own_embeddings(shared_models, make_inputs):
 def test_input_without_an_encoder_is_named(make_model, make_inputs, kind, extra, named):
     given = ("image_embeds", "region_features", "region_mask", "text_embeds", "token_features")
     inputs = {name: value for name, value in make_inputs(kind).items() if name not in given}
+    if "input_ids" not in {*inputs, *extra}:
+        inputs.pop("attention_mask")
     with pytest.raises(ValueError, match=named):
         make_model(kind)(**inputs, **extra)
 
@@ -311,7 +313,7 @@ def test_joint_kinds(kind):
     raw = RawInputs(pixel_values=torch.randn(2, 3, 32, 32), joint_input_ids=ids)
     raw.joint_attention_mask = torch.ones_like(ids)
     tokens = torch.randn(2, 7, config.token_dim)
-    features = encoders(raw, FeatureInputs(token_features=tokens))
+    features = encoders(raw, FeatureInputs(token_features=tokens), torch.float32)
     image_dim, text_dim = joint_embed_dims(config.joint_config)
     assert features.image_embeds.shape == (2, image_dim) == (2, config.image_embed_dim)
     assert features.text_embeds.shape == (2, text_dim) == (2, config.text_embed_dim)
@@ -329,13 +331,13 @@ def test_text_kinds(kind, with_types):
         raw.token_type_ids = torch.zeros_like(raw.input_ids)
     mask = torch.ones(2, 7, dtype=torch.long)
     mask[1, 4:] = 0
-    features = encoders(raw, FeatureInputs(token_mask=mask))
+    features = encoders(raw, FeatureInputs(token_mask=mask), torch.float32)
     assert features.token_features.shape == (2, 7, 16) == (2, 7, config.token_dim)
     assert features.text_embeds.shape == (2, config.text_embed_dim)
     short = RawInputs(input_ids=raw.input_ids[1:, :4])
     if with_types:
         short.token_type_ids = raw.token_type_ids[1:, :4]
-    alone = encoders(short, FeatureInputs(token_mask=mask[1:, :4]))
+    alone = encoders(short, FeatureInputs(token_mask=mask[1:, :4]), torch.float32)
     torch.testing.assert_close(features.text_embeds[1:], alone.text_embeds, rtol=0, atol=1e-5)
 
 
@@ -357,7 +359,7 @@ GRIDS = {"convnext": 1, "convnextv2": 1, "resnet": 1, "mobilenet_v2": 1}
 def test_vision_kinds(kind):
     config = config_with("vision_config", kind)
     encoders = FeatureEncoders(config).eval()
-    features = encoders(RawInputs(pixel_values=torch.randn(2, 3, 32, 32)), FeatureInputs())
+    features = encoders(RawInputs(pixel_values=torch.randn(2, 3, 32, 32)), FeatureInputs(), torch.float32)
     width = vision_region_dim(config.vision_config)
     assert features.region_features.shape == (2, GRIDS.get(kind, 16), width)
     assert features.image_embeds.shape == (2, width) == (2, config.image_embed_dim)
@@ -371,7 +373,7 @@ def test_prefix_tokens_are_no_regions(kind):
     encoders = FeatureEncoders(config).eval()
     pixels = torch.randn(2, 3, 32, 32)
     tokens = encoders.vision(pixels).last_hidden_state
-    regions = encoders(RawInputs(pixel_values=pixels), FeatureInputs()).region_features
+    regions = encoders(RawInputs(pixel_values=pixels), FeatureInputs(), torch.float32).region_features
     assert torch.equal(regions, tokens[:, tokens.shape[1] - 16 :]) and tokens.shape[1] > 16
 
 
@@ -409,7 +411,7 @@ def test_every_trainable_parameter_of_every_kind_gets_a_gradient(role, kind):
         raw.input_ids = ids
     if role == "joint_config":
         raw.joint_input_ids, given.token_features = ids, torch.randn(4, 7, config.token_dim)
-    features = encoders(raw, given)
+    features = encoders(raw, given, torch.float32)
     sum(getattr(features, name).sum() for name in ENCODED).backward()
     without = [n for n, p in encoders.named_parameters() if p.requires_grad and p.grad is None]
     assert without == []

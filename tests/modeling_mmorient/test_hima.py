@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from modeling_mmorient.features import FeatureInputs, complete_features
+from modeling_mmorient.feature_inputs import FeatureInputs, RawInputs, complete_features
 from modeling_mmorient.hima import (
     AttentionPooling,
     BatchBias,
@@ -204,7 +204,7 @@ def test_row_without_the_modality_gets_the_stand_in(make_config, training, stage
 def test_picture_and_text_stand_side_by_side(make_config, make_inputs):
     config, inputs = make_config(), make_inputs()
     inputs["token_mask"] = inputs.pop("attention_mask")
-    features = complete_features(config, FeatureInputs(**inputs))
+    features = complete_features(config, RawInputs(), FeatureInputs(**inputs), torch.float32)
     torch.manual_seed(0)
     attention = HierarchicalAttention(config).eval()
     both = attention(features)

@@ -260,4 +260,4 @@ def test_labels_of_any_integer_type_count(dtype):
 def test_bad_label_counts_are_named(count):
     logits = {"mood": torch.zeros(2, 2), "about": torch.zeros(2, 2)}
     with pytest.raises(ValueError, match="num_items_in_batch"):
-        multitask_loss(SPECS, logits, {"mood": torch.tensor([0, 1])}, count)
+        multitask_loss(SPECS, logits, {"mood": torch.tensor([0, 1]), "about": torch.zeros(2, 2)}, count)

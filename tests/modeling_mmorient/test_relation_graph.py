@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from modeling_mmorient.features import FeatureInputs, complete_features
+from modeling_mmorient.feature_inputs import FeatureInputs, RawInputs, complete_features
 from modeling_mmorient.neighbors import DenseGraph
 from modeling_mmorient.relation_graph import CrossModalRelationLearning, GraphSAGELayer
 
@@ -72,7 +72,7 @@ def build_relations(make_config, seed=0, **options):
 def features_of(config, inputs):
     inputs = dict(inputs)
     inputs["token_mask"] = inputs.pop("attention_mask")
-    return complete_features(config, FeatureInputs(**inputs))
+    return complete_features(config, RawInputs(), FeatureInputs(**inputs), torch.float32)
 
 
 def by_layer(vectors):

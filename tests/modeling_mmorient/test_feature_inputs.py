@@ -4,7 +4,8 @@ import math
 import pytest
 import torch
 
-from modeling_mmorient.features import EncodedFeatures, FeatureInputs, complete_features, masked_mean
+from modeling_mmorient.feature_inputs import FeatureInputs, RawInputs, complete_features, masked_mean
+from modeling_mmorient.features import EncodedFeatures
 
 
 def given_features(make_inputs, **changes):
@@ -25,9 +26,8 @@ def test_masked_mean_matches_plain_python_and_ignores_masked_rows():
 
 
 def test_complete_features_have_masks_and_presence(make_config, make_inputs):
-    features = complete_features(
-        make_config(), given_features(make_inputs, region_mask=None, token_mask=None)
-    )
+    given = given_features(make_inputs, region_mask=None, token_mask=None)
+    features = complete_features(make_config(), RawInputs(), given, torch.float32)
     assert features.region_mask.all() and features.region_mask.shape == (6, 5)
     assert features.token_mask.all() and features.token_mask.shape == (6, 8)
     assert features.image_present.all() and features.text_present.all()
@@ -44,7 +44,9 @@ def test_modality_of_which_nothing_is_given_is_missing(make_config, make_inputs,
         "text": ("token_features", "text_embeds"),
     }[modality]
     nothing = {rows: None, embeds: None, "region_mask": None, "token_mask": None}
-    features = complete_features(make_config(), given_features(make_inputs, **nothing))
+    features = complete_features(
+        make_config(), RawInputs(), given_features(make_inputs, **nothing), torch.float32
+    )
     assert not getattr(features, f"{modality}_present").any()
     assert not getattr(features, rows).any() and not getattr(features, embeds).any()
     other = "text" if modality == "image" else "image"
@@ -71,7 +73,7 @@ def test_modality_of_which_nothing_is_given_is_missing(make_config, make_inputs,
 )
 def test_gaps_and_wrong_shapes_are_named(make_config, make_inputs, changes, named):
     with pytest.raises(ValueError, match=named):
-        complete_features(make_config(), given_features(make_inputs, **changes))
+        complete_features(make_config(), RawInputs(), given_features(make_inputs, **changes), torch.float32)
 
 
 @pytest.mark.parametrize(
@@ -82,29 +84,31 @@ def test_gaps_and_wrong_shapes_are_named(make_config, make_inputs, changes, name
     ],
     ids=["region_mask", "attention_mask"],
 )
-def test_mask_of_nothing_is_not_dropped(make_config, make_inputs, changes):
+def test_mask_of_nothing_is_not_dropped(make_inputs, changes):
     with pytest.raises(ValueError, match="mask"):
-        complete_features(make_config(), given_features(make_inputs, **changes))
+        given_features(make_inputs, **changes).check_companions(RawInputs())
 
 
 def test_nothing_at_all_is_an_error(make_config):
     with pytest.raises(ValueError, match="neither a picture nor a text"):
-        complete_features(make_config(), FeatureInputs())
+        complete_features(make_config(), RawInputs(), FeatureInputs(), torch.float32)
 
 
 def test_row_whose_mask_is_empty_is_missing(make_config, make_inputs):
     token_mask = torch.ones(6, 8)
     token_mask[4] = 0
-    features = complete_features(make_config(), given_features(make_inputs, token_mask=token_mask))
+    features = complete_features(
+        make_config(), RawInputs(), given_features(make_inputs, token_mask=token_mask), torch.float32
+    )
     assert features.text_present.tolist() == [True] * 4 + [False, True]
 
 
 def test_features_are_inputs_again(make_config, make_inputs):
-    features = complete_features(make_config(), given_features(make_inputs))
+    features = complete_features(make_config(), RawInputs(), given_features(make_inputs), torch.float32)
     inputs = features.as_inputs()
     assert "task_features" not in inputs
     inputs["token_mask"] = inputs.pop("attention_mask")
-    again = complete_features(make_config(), FeatureInputs(**inputs))
+    again = complete_features(make_config(), RawInputs(), FeatureInputs(**inputs), torch.float32)
     for field in dataclasses.fields(EncodedFeatures):
         before, after = getattr(features, field.name), getattr(again, field.name)
         assert before is after is None or torch.equal(before, after)
