@@ -6,6 +6,11 @@ PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 # Files that say what is installed: a target that needs them installs again when setup.cfg changes.
 INSTALLED := $(VENV)/.mmorient
 
+# One thread a process: the processes are as many as the cores.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+OLDEST := 5.17.0
+NEWEST := 5.23.0
+
 .DEFAULT_GOAL := help
 .PHONY: help quickstart test style quality conformance bench scatter clean
 
@@ -19,7 +24,7 @@ quickstart: $(INSTALLED)-train ## Draw sample memes, train on them, print the sc
 		--text "$$($(BIN)/python -c 'import csv; print(next(csv.DictReader(open("runs/sample_memes/train.csv")))["text"])')"
 
 test: quality ## Check style and types, and run the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+	$(PYTEST)
 
 style: $(INSTALLED)-test ## Format the code and fix what can be fixed
 	$(BIN)/ruff format
@@ -30,8 +35,9 @@ quality: $(INSTALLED)-test ## Check style and types without changing anything
 	$(BIN)/ruff check
 	$(BIN)/mypy
 
-conformance: $(INSTALLED)-conformance ## Run transformers' own test suites, at its oldest and newest supported release
-	$(BIN)/python tests/conformance/run.py --transformers 5.17.0 5.23.0
+conformance: $(INSTALLED)-conformance ## Run transformers' own test suites at its oldest and newest supported release
+	$(BIN)/python tests/conformance/run.py --transformers $(OLDEST) $(NEWEST)
+	PYTHONPATH=.conformance/$(OLDEST)/site $(PYTEST) tests/modeling_mmorient
 
 bench: $(INSTALLED)-test ## Print the tables of benchmarks/
 	$(BIN)/python benchmarks/graph_aggregation.py
