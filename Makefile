@@ -8,6 +8,8 @@ INSTALLED := $(VENV)/.mmorient
 
 # One thread a process: the processes are as many as the cores.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+# Memory that glibc gives back and asks for anew at every step would drown what is measured.
+STEADY_MALLOC := MALLOC_MMAP_THRESHOLD_=8000000000 MALLOC_TRIM_THRESHOLD_=8000000000
 OLDEST := 5.17.0
 NEWEST := 5.23.0
 
@@ -40,7 +42,7 @@ conformance: $(INSTALLED)-conformance ## Run transformers' own test suites at it
 	PYTHONPATH=.conformance/$(OLDEST)/site $(PYTEST) tests/modeling_mmorient
 
 bench: $(INSTALLED)-test ## Print the tables of benchmarks/
-	$(BIN)/python benchmarks/graph_aggregation.py
+	$(STEADY_MALLOC) $(BIN)/python benchmarks/graph_aggregation.py
 
 scatter: $(INSTALLED)-train ## Compile torch-scatter, an optional backend (5 to 9 minutes on two cores)
 	@$(BIN)/python -c "import torch_scatter" 2>/dev/null || \

@@ -1,6 +1,9 @@
 """Time and peak memory of the neighbourhood mean, by backend and number of samples.
 
+    make bench
     python benchmarks/graph_aggregation.py [--sizes 128 512 ...] [--json FILE]
+
+(The former also keeps glibc from returning memory after every step, which costs more than the step.)
 
 One measurement builds the graph (16 nearest of random 512-wide embeddings), takes the mean of each
 neighbourhood (forward), and sends a gradient back to the nodes (backward). Backends take turns within
@@ -84,7 +87,7 @@ def _resident_peak() -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--sizes", type=int, nargs="+", default=[128, 512, 2048, 8192])
+    parser.add_argument("--sizes", type=int, nargs="+", default=[128, 512, 1024, 2048, 8192])
     parser.add_argument("--repetitions", type=int, default=9)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--json", type=Path, help="also write the figures there")
