@@ -9,6 +9,8 @@ from typing import Any
 import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
+from training.problems import PROBLEM_KINDS
+
 CLASS_WEIGHTINGS = ("none", "balanced")
 
 
@@ -34,27 +36,40 @@ class DataArguments:
 
     Args:
         data_dir: Folder that the other paths start from.
-        train_file, validation_file: CSV tables. Without a validation file a share of the training rows
-            is held out.
+        train_file: Table of the memes: a `.csv`, `.tsv`, `.jsonl`, `.ndjson` or `.parquet` file, a folder
+            that `datasets` saved, or `hub:` and the name of a dataset on the Hub.
+        validation_file: Table of the rows to score on, in any of these forms.
+        split_column: Column that names the split of each row, where one table holds them all.
+        train_split, validation_split: Names of the splits to use, in `split_column`, in a saved `DatasetDict`
+            or on the Hub. Without any given split, a share of the training rows is held out.
         image_dir: Folder of the pictures; no picture outside it is read.
-        image_column: Column of the picture's file name; an empty cell is a missing picture.
+        image_column: Column of the picture's file name (or of pictures, in Parquet and `datasets`); an empty
+            cell is a missing picture.
         text_columns: Columns of the text; the first one that is not empty counts.
         tasks: Task name to `labels` and optionally `column` (defaults to the name), `values` (other
-            spellings to one of the labels), `kind` (`multiclass` or `ordinal`) and `weight`. An empty
-            cell is a row that is not labelled for the task.
-        validation_share: Share of the training rows to hold out where there is no validation file.
+            spellings to one of the labels, or to null for none of them), `kind` (`multiclass`, `ordinal` or
+            `multilabel`), `separator` (of the labels in a cell of a multi-label task; default `,`) and
+            `weight`. An empty cell is a row that is not labelled for the task.
+        validation_share: Share of the training rows to hold out where no split is given.
+        allow: Kinds of problems that do not stop the run, of `PROBLEM_KINDS` (`training/problems.py`).
+        inspect: Print what is in the tables, and stop there.
         class_weighting: `balanced` weighs classes by the inverse of their frequency in the training rows.
     """
 
     data_dir: str = "."
     train_file: str = "train.csv"
     validation_file: str | None = None
+    split_column: str | None = None
+    train_split: str = "train"
+    validation_split: str | None = None
     image_dir: str = "images"
     image_column: str = "image"
     text_columns: list[str] = field(default_factory=lambda: ["text"])
     tasks: dict | str | None = None
     validation_share: float = 0.1
     class_weighting: str = "balanced"
+    allow: list[str] = field(default_factory=list)
+    inspect: bool = False
 
     def __post_init__(self) -> None:
         self.tasks = _mapping("tasks", self.tasks)
@@ -66,6 +81,17 @@ class DataArguments:
             )
         if not 0 < self.validation_share < 1:
             raise ValueError(f"`validation_share` is {self.validation_share}: give a number in (0, 1).")
+        if self.split_column and (self.validation_file or self.validation_split is None):
+            raise ValueError(
+                f"`split_column` is {self.split_column!r}: say in `validation_split` which of its values to "
+                "score on, and leave `validation_file` out."
+            )
+        for name in ("allow", "text_columns"):
+            if not isinstance(getattr(self, name), list):
+                raise ValueError(f"`{name}` is {getattr(self, name)!r}: give a list.")
+        for kind in self.allow:
+            if kind not in PROBLEM_KINDS:
+                raise ValueError(f"`allow` lists {kind!r}: choose from {list(PROBLEM_KINDS)}.")
 
     def path(self, name: str) -> Path:
         """A path of the recipe, seen from `data_dir`."""

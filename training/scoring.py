@@ -7,9 +7,11 @@ from typing import Any
 
 import evaluate
 import numpy as np
+from sklearn.metrics import f1_score
 from transformers import EvalPrediction
 
 from modeling_mmorient.multitask import IGNORE_INDEX
+from training.labels import Label, is_labelled
 
 METRIC_FOLDER = Path(__file__).resolve().parent / "macro_f1"
 
@@ -26,28 +28,49 @@ def macro_f1(predictions: Sequence[int] | np.ndarray, references: Sequence[int] 
     return float(result["macro_f1"])
 
 
+def task_score(predictions: np.ndarray, references: np.ndarray) -> float:
+    """Macro-F1 of one task over its labelled rows.
+
+    Args:
+        predictions: (rows,) class indices; or for a multi-label task (rows, labels) of 0 and 1.
+        references: The same, -100 where a row is not labelled.
+
+    Returns:
+        The mean of F1 over the classes; for a multi-label task over the labels, of each label's F1.
+    """
+    if references.ndim == 1:
+        return macro_f1(predictions, references)
+    known = (references != IGNORE_INDEX).all(-1)
+    return float(f1_score(references[known], predictions[known], average="macro", zero_division=0))
+
+
 def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
-    """Macro-F1 of every task that has a labelled row, and their mean, from the logits of an evaluation."""
+    """Macro-F1 of every task that has a labelled row, and their mean, from the logits of an evaluation.
+
+    A label of a multi-label task is predicted where its logit is above 0, a probability of one half.
+    """
     logits, labels = prediction.predictions, prediction.label_ids
     assert isinstance(logits, Mapping) and isinstance(labels, Mapping)
-    scores = {
-        f"macro_f1_{task}": macro_f1(np.asarray(logits[task]).argmax(-1), labels[task])
-        for task in logits
-        if (np.asarray(labels[task]) != IGNORE_INDEX).any()
-    }
+    scores = {}
+    for task, values in logits.items():
+        truth, values = np.asarray(labels[task]), np.asarray(values)
+        if (truth != IGNORE_INDEX).any():
+            predicted = values.argmax(-1) if truth.ndim == 1 else (values > 0).astype(int)
+            scores[f"macro_f1_{task}"] = task_score(predicted, truth)
     return {**scores, "macro_f1": float(np.mean(list(scores.values()))) if scores else float("nan")}
 
 
 def majority_scores(
-    train_labels: Sequence[Mapping[str, int]], labels: Sequence[Mapping[str, int]]
+    train_labels: Sequence[Mapping[str, Label]], labels: Sequence[Mapping[str, Label]]
 ) -> dict[str, float]:
-    """Macro-F1 by task of always answering the class that is most frequent in training."""
+    """Macro-F1 by task of always answering what is most frequent in training, for each label by itself."""
     scores = {}
     for task in labels[0] if labels else ():
-        known = [row[task] for row in train_labels if row[task] != IGNORE_INDEX]
-        truth = [row[task] for row in labels]
-        if known and any(value != IGNORE_INDEX for value in truth):
-            scores[task] = macro_f1([int(np.bincount(known).argmax())] * len(truth), truth)
+        known = np.array([row[task] for row in train_labels if is_labelled(row[task])])
+        truth = np.array([row[task] for row in labels])
+        if len(known) and (truth != IGNORE_INDEX).any():
+            answer = np.bincount(known).argmax() if truth.ndim == 1 else (known.mean(0) > 0.5).astype(int)
+            scores[task] = task_score(np.broadcast_to(answer, truth.shape), truth)
     return scores
 
 

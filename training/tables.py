@@ -1,207 +1,263 @@
-"""Tables of pictures, texts and labels, read into `datasets` with checks that name rows and remedies."""
+"""Tables as people keep them (CSV, TSV, JSON Lines, Parquet, `datasets`) to columns of cells."""
 
 import csv
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self, TypeAlias
 
 import datasets
-import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
-from modeling_mmorient.multitask import IGNORE_INDEX
-from modeling_mmorient.task_specs import TaskSpec, parse_tasks
-from training.recipe import DataArguments
+from training.problems import TableError
 
-TABLE_KEYS = ("column", "values")
+HUB_PREFIX = "hub:"
+# Row numbers in a message; a table may have thousands of bad rows.
+SHOWN_ROWS = 10
 
-
-class TableError(ValueError):
-    """Something in a table that would spoil a result; the message names the rows and the remedy."""
-
-
-def task_specs(tasks: Mapping[str, Any]) -> dict[str, TaskSpec]:
-    """The model's view of a recipe's tasks: without what only the table needs."""
-    short = {
-        name: {key: value for key, value in task.items() if key not in TABLE_KEYS}
-        if isinstance(task, Mapping)
-        else task
-        for name, task in tasks.items()
-    }
-    specs = parse_tasks(short)
-    for name, spec in specs.items():
-        if spec.kind == "multilabel":
-            raise TableError(
-                f"task {name!r} is multilabel: a table's cell holds one class. Use `multiclass`."
-            )
-    return specs
+Column: TypeAlias = Sequence[Any] | pa.ChunkedArray
 
 
-def read_table(path: Path, data: DataArguments) -> datasets.Dataset:
-    """A table with one row for each meme.
+@dataclass(frozen=True)
+class Table:
+    """The cells of a table, and what its rows are called.
 
-    Returns:
-        A dataset with the columns `image` (absolute path or None), `text` (string or None) and `labels`
-        (task name to class index, -100 where the cell is empty), in the order of the file.
+    Args:
+        name: The table in messages: its path or Hub id.
+        columns: Stored cells by column, of equal length. Cells of CSV and TSV are strings, an empty one for a
+            missing value; of other formats what is stored, with None for a missing value.
+        numbers: What a person who looks at the table calls each row.
+        unit: `row`, or `line` for JSON Lines.
+        class_names: For columns that hold class indices, the names that they stand for.
+        rows: Which of the columns' cells are the table's; None for all of them.
+    """
+
+    name: str
+    columns: Mapping[str, Column]
+    numbers: Sequence[int]
+    unit: str = "row"
+    class_names: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    rows: Sequence[int] | None = None
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def require(self, column: str) -> None:
+        """Raises a `TableError` where there is no such column."""
+        if column not in self.columns:
+            raise TableError(f"{self.name} has no column {column!r}: its columns are {list(self.columns)}.")
+
+    def cells(self, column: str) -> list[Any]:
+        """A column's cells as Python values, class indices as the names that they stand for."""
+        self.require(column)
+        values = self.take(self.columns[column])
+        cells = values.to_pylist() if isinstance(values, pa.ChunkedArray) else list(values)
+        names = self.class_names.get(column)
+        return cells if names is None else [_class_name(cell, names) for cell in cells]
+
+    def where(self, rows: Sequence[int]) -> str:
+        """Rows for a message: the first ones by number, and how many more."""
+        shown = ", ".join(str(self.numbers[row]) for row in rows[:SHOWN_ROWS])
+        more = f" and {len(rows) - SHOWN_ROWS} more" if len(rows) > SHOWN_ROWS else ""
+        return f"{self.unit} {shown}" if len(rows) == 1 else f"{self.unit}s {shown}{more}"
+
+    def take(self, values: Column) -> Column:
+        """Of stored cells, those of the table's rows."""
+        if self.rows is None:
+            return values
+        if isinstance(values, pa.ChunkedArray):
+            return values.take(pa.array(self.rows, pa.int64()))
+        return [values[row] for row in self.rows]
+
+    def select(self, rows: Sequence[int]) -> Self:
+        """The table of these rows, which keep their numbers. No cell is copied."""
+        numbers = [self.numbers[row] for row in rows]
+        stored = rows if self.rows is None else [self.rows[row] for row in rows]
+        return replace(self, numbers=numbers, rows=stored)
+
+
+def read_table(source: str, folder: Path, split: str | None = None) -> Table:
+    """Read a table whole.
+
+    Rows are numbered as a person sees them: in CSV and TSV as a spreadsheet does (the header is row 1), in
+    JSON Lines by line, in Parquet and `datasets` from 0.
+
+    Args:
+        source: A file (`.csv`, `.tsv`, `.jsonl`, `.ndjson`, `.parquet`) or a folder that `datasets` saved,
+            seen from `folder`; or `hub:` and the name of a dataset on the Hub. No code from there is run.
+        folder: Where relative paths start.
+        split: The split to read of a source that has splits.
 
     Raises:
-        TableError: For a missing file, column, picture or label, naming the rows.
+        TableError: If the source cannot be read as what it is named, or has no rows.
     """
-    columns = _read_columns(path)
-    for name in (data.image_column, *data.text_columns):
-        _require_column(columns, name, path)
-    images = _find_pictures(columns[data.image_column], data.path(data.image_dir), path)
-    texts = [
-        _first_filled(cells) for cells in zip(*(columns[name] for name in data.text_columns), strict=True)
-    ]
-    empty = [row for row, pair in enumerate(zip(images, texts, strict=True)) if pair == (None, None)]
-    if empty:
-        raise TableError(f"{path}: {_rows(empty)} have neither picture nor text: fill a cell or remove them.")
-    assert isinstance(data.tasks, dict)
-    specs = task_specs(data.tasks)
-    by_task = {name: _read_labels(columns, spec, data.tasks[name], path) for name, spec in specs.items()}
-    labels = [dict(zip(by_task, row, strict=True)) for row in zip(*by_task.values(), strict=True)]
-    return datasets.Dataset.from_dict({"image": images, "text": texts, "labels": labels})
-
-
-def hold_out(table: datasets.Dataset, share: float, seed: int) -> tuple[datasets.Dataset, datasets.Dataset]:
-    """Training and validation rows; rows that share a picture or a text stay on the same side."""
-    groups = _duplicate_groups(table["image"][:], table["text"][:])
-    names = np.unique(groups)
-    np.random.default_rng(seed).shuffle(names)
-    wanted = max(1, round(share * len(table)))
-    held: set[int] = set()
-    for name in names:
-        if len(held) >= wanted:
-            break
-        held.update(row for row, group in enumerate(groups) if group == name)
-    rest = [row for row in range(len(table)) if row not in held]
-    if not rest:
+    if source.startswith(HUB_PREFIX):
+        return _read_hub(source, split)
+    path = folder / source
+    if path.is_dir():
+        table = _read_saved(path, split)
+    elif not path.is_file():
         raise TableError(
-            f"holding out {share:.0%} of {len(table)} rows leaves none to train on: give more rows."
+            f"no table at {path}: set `data_dir` and the file's name; a dataset on the Hub is "
+            f"written {HUB_PREFIX}OWNER/NAME."
         )
-    return table.select(rest), table.select(sorted(held))
+    elif path.suffix.lower() not in READERS:
+        raise TableError(
+            f"{path} is of an unknown kind: give one of {', '.join(READERS)}, or a folder that "
+            "`datasets` saved."
+        )
+    else:
+        table = READERS[path.suffix.lower()](path)
+    if not len(table):
+        raise TableError(f"{path} has no rows.")
+    return table
 
 
-def balanced_weights(
-    labels: Iterable[Mapping[str, int]], specs: Mapping[str, TaskSpec]
-) -> dict[str, list[float]]:
-    """Class weights n / (C n_c) by task, over the labelled rows; a class without a row weighs 1."""
-    rows = list(labels)
-    weights = {}
-    for name, spec in specs.items():
-        counts = Counter(row[name] for row in rows if row[name] != IGNORE_INDEX)
-        total = sum(counts.values())
-        weights[name] = [
-            total / (len(counts) * counts[index]) if counts[index] else 1.0
-            for index in range(spec.num_labels)
-        ]
-    return weights
+def has_splits(source: str, folder: Path) -> bool:
+    """Whether a source is several tables, each with a name."""
+    return source.startswith(HUB_PREFIX) or (folder / source / "dataset_dict.json").is_file()
 
 
-def _read_columns(path: Path) -> dict[str, list[str]]:
-    """Cells by column, all of them strings: a meme may say "NA" or "007"."""
-    if not path.is_file():
-        raise TableError(f"no table at {path}: set `data_dir` and the file's name.")
+def _class_name(cell: Any, names: Sequence[str]) -> Any:
+    if isinstance(cell, list):
+        return [_class_name(entry, names) for entry in cell]
+    if cell == -1:  # how `datasets` says that a row is not labelled
+        return None
+    return names[cell] if isinstance(cell, int) and 0 <= cell < len(names) else cell
+
+
+def _read_separated(path: Path, delimiter: str) -> Table:
+    kind = "CSV" if delimiter == "," else "TSV"
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            header, *records = csv.reader(file, strict=True)
-    except (csv.Error, UnicodeDecodeError, ValueError) as error:
-        raise TableError(f"{path} is no CSV file in UTF-8 with a header: {error}") from None
+            header, *records = csv.reader(file, delimiter=delimiter, strict=True)
+    except (csv.Error, ValueError) as error:
+        raise TableError(f"{path} is no {kind} file in UTF-8 with a header: {error}") from None
+    while records and not records[-1]:  # blank lines at the end
+        records.pop()
+    _require_unique(header, path)
+    numbers = range(2, len(records) + 2)
     uneven = [row for row, cells in enumerate(records) if len(cells) != len(header)]
     if uneven:
         raise TableError(
-            f"{path}: {_rows(uneven)} have other than the header's {len(header)} cells: put texts that "
-            "contain commas or line breaks in double quotes."
+            f"{path}: {Table(str(path), {}, numbers).where(uneven)} have other than the header's "
+            f"{len(header)} cells: put texts that contain separators or line breaks in double quotes."
         )
-    if len(set(header)) != len(header):
-        raise TableError(f"{path} has the columns {header}: each needs a name of its own.")
     if not records:
         raise TableError(f"{path} has a header and no rows.")
-    return {name: list(cells) for name, cells in zip(header, zip(*records, strict=True), strict=True)}
+    columns = dict(zip(header, zip(*records, strict=True), strict=True))
+    return Table(str(path), columns, numbers)
 
 
-def _require_column(columns: Mapping[str, Any], name: str, path: Path) -> None:
-    if name not in columns:
-        raise TableError(f"{path} has no column {name!r}: its columns are {list(columns)}.")
+def _require_unique(names: Sequence[str], path: Path | str) -> None:
+    if len(set(names)) != len(names):
+        raise TableError(f"{path} has the columns {list(names)}: each needs a name of its own.")
 
 
-def _first_filled(cells: Sequence[str]) -> str | None:
-    return next((cell for cell in cells if cell and cell.strip()), None)
-
-
-def _find_pictures(names: Sequence[str], folder: Path, path: Path) -> list[str | None]:
-    root = folder.resolve()
-    if not root.is_dir():
-        raise TableError(f"no picture folder at {folder}: set `image_dir`.")
-    found: list[str | None] = []
-    outside, missing = [], []
-    for row, name in enumerate(names):
-        if not name.strip():
-            found.append(None)
-            continue
-        picture = (root / name).resolve()
-        if not picture.is_relative_to(root):
-            outside.append(row)
-        elif not picture.is_file():
-            missing.append(row)
-        found.append(str(picture))
-    if outside:
+def _read_json_lines(path: Path) -> Table:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").rstrip().split("\n")
+    except UnicodeDecodeError as error:
+        raise TableError(f"{path} is no JSON Lines file in UTF-8: {error}") from None
+    if lines == [""]:
+        raise TableError(f"{path} has no rows.")
+    records, wrong = [], []
+    for number, line in enumerate(lines, 1):
+        try:
+            records.append(_json_object(line))
+        except (ValueError, RecursionError) as error:
+            wrong.append(f"line {number}: {error}")
+    if wrong:
+        more = f"\n  and {len(wrong) - SHOWN_ROWS} more" if len(wrong) > SHOWN_ROWS else ""
         raise TableError(
-            f"{path}: {_rows(outside)} name pictures outside {folder}: only that folder is read."
+            f"{path} has {len(wrong)} malformed line(s); each line is one JSON object:\n  "
+            + "\n  ".join(wrong[:SHOWN_ROWS])
+            + more
         )
-    if missing:
-        examples = [names[row] for row in missing[:3]]
-        raise TableError(
-            f"{path}: {_rows(missing)} name pictures that are not in {folder} ({examples}...): "
-            "correct `image_dir`, or empty the cells of pictures that do not exist."
-        )
-    return found
+    names = list(dict.fromkeys(name for record in records for name in record))
+    columns = {name: [record.get(name) for record in records] for name in names}
+    return Table(str(path), columns, range(1, len(records) + 1), unit="line")
 
 
-def _read_labels(columns: Mapping[str, Sequence[str]], spec: TaskSpec, task: Any, path: Path) -> list[int]:
-    options = task if isinstance(task, Mapping) else {}
-    column = options.get("column", spec.name)
-    _require_column(columns, column, path)
-    indices = {label: index for index, label in enumerate(spec.labels)}
-    for spelling, label in (options.get("values") or {}).items():
-        if label not in indices:
+def _json_object(line: str) -> dict[str, Any]:
+    if not line.strip():
+        raise ValueError("it is blank")
+    record = json.loads(line, object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
+    if not isinstance(record, dict):
+        raise ValueError(f"it holds a {type(record).__name__}")
+    return record
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    record = dict(pairs)
+    if len(record) != len(pairs):
+        raise ValueError(f"it names a key twice, of {[key for key, _ in pairs]}")
+    return record
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON value: write null")
+
+
+def _read_parquet(path: Path) -> Table:
+    try:
+        table = pq.ParquetFile(path).read()
+        return _from_arrow(table, datasets.Features.from_arrow_schema(table.schema), str(path))
+    except TableError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+        raise TableError(f"{path} is no Parquet file: {error}") from None
+
+
+def _read_saved(path: Path, split: str | None) -> Table:
+    try:
+        saved = datasets.load_from_disk(str(path))
+    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+        raise TableError(f"{path} is no folder that `datasets` saved: {error}") from None
+    if isinstance(saved, datasets.DatasetDict):
+        if split not in saved:
             raise TableError(
-                f"task {spec.name!r} maps {spelling!r} to {label!r}: its labels are {list(spec.labels)}."
+                f"{path} has the splits {list(saved)}, not {split!r}: set `train_split` and "
+                "`validation_split`."
             )
-        indices[str(spelling)] = indices[label]
-    cells = [cell.strip() for cell in columns[column]]
-    unknown = [row for row, cell in enumerate(cells) if cell and cell not in indices]
-    if unknown:
-        values = sorted({cells[row] for row in unknown})[:5]
+        return _from_dataset(saved[split], f"{path}[{split}]")
+    return _from_dataset(saved, str(path))
+
+
+def _read_hub(source: str, split: str | None) -> Table:
+    name = source.removeprefix(HUB_PREFIX)
+    try:
+        loaded = datasets.load_dataset(name, split=split)
+    except (OSError, ValueError, RuntimeError) as error:
         raise TableError(
-            f"{path}: column {column!r} has values that task {spec.name!r} does not know, {values} in "
-            f"{_rows(unknown)}: add them to the task's `labels`, or say in `values` what they stand for."
-        )
-    return [indices[cell] if cell else IGNORE_INDEX for cell in cells]
+            f"the dataset {name!r} cannot be loaded from the Hub, split {split!r}: {error}\nWithout access "
+            "to the Hub, name a file, or a folder that `save_to_disk` wrote."
+        ) from None
+    return _from_dataset(loaded, f"{source}[{split}]")
 
 
-def _duplicate_groups(images: Sequence[str | None], texts: Sequence[str | None]) -> list[int]:
-    """A number for each row, the same for rows joined by a picture or a text."""
-    parent = list(range(len(images)))
-
-    def find(row: int) -> int:
-        while parent[row] != row:
-            parent[row] = parent[parent[row]]
-            row = parent[row]
-        return row
-
-    first: dict[tuple[str, str], int] = {}
-    for row, (image, text) in enumerate(zip(images, texts, strict=True)):
-        keys = [("image", image)] if image else []
-        keys += [("text", " ".join(text.lower().split()))] if text else []
-        for key in keys:
-            parent[find(row)] = find(first.setdefault(key, row))
-    return [find(row) for row in range(len(images))]
+def _from_dataset(dataset: datasets.Dataset, name: str) -> Table:
+    # As Arrow the pictures stay where they are, on disk, and are not decoded.
+    return _from_arrow(dataset.with_format("arrow")[:], dataset.features, name)
 
 
-def _rows(rows: Sequence[int]) -> str:
-    """Row numbers as a spreadsheet shows them: the header is row 1."""
-    shown = ", ".join(str(row + 2) for row in rows[:5])
-    more = f" and {len(rows) - 5} more" if len(rows) > 5 else ""
-    return f"row {shown}" if len(rows) == 1 else f"rows {shown}{more}"
+def _from_arrow(table: pa.Table, features: datasets.Features, name: str) -> Table:
+    _require_unique(table.column_names, name)
+    classes = {}
+    for column, feature in features.items():
+        inner = feature.feature if isinstance(feature, datasets.List | datasets.LargeList) else feature
+        if isinstance(inner, datasets.ClassLabel):
+            classes[column] = inner.names
+    columns = {column: table[column] for column in table.column_names}
+    return Table(name, columns, range(table.num_rows), class_names=classes)
+
+
+READERS: dict[str, Callable[[Path], Table]] = {
+    ".csv": lambda path: _read_separated(path, ","),
+    ".tsv": lambda path: _read_separated(path, "\t"),
+    ".jsonl": _read_json_lines,
+    ".ndjson": _read_json_lines,
+    ".parquet": _read_parquet,
+}

@@ -1,6 +1,7 @@
 """Train MM-ORIENT on a table of memes.
 
     accelerate launch training/train.py RECIPE.yaml [--field value ...]
+    python training/train.py RECIPE.yaml --inspect
 
 Fields are those of `DataArguments`, `ModelArguments` (`training/recipe.py`) and transformers'
 `TrainingArguments`. Leaves the model, its processor and `results.json` in `output_dir`.
@@ -14,23 +15,16 @@ from typing import Any
 # A script finds only its own folder; the two packages beside it are the project's.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import datasets
 from transformers import TrainingArguments, set_seed
 
 from training.assemble import assemble
 from training.batches import FeatureCollator, MemeCollator, precompute_features
+from training.inspection import inspection_report
+from training.labels import balanced_weights, task_specs
 from training.recipe import DataArguments, ModelArguments, parse_recipe
 from training.scoring import compute_metrics, majority_scores, score_table
-from training.tables import balanced_weights, hold_out, read_table, task_specs
+from training.splits import load_splits, read_splits
 from training.trainer import MultitaskTrainer
-
-
-def load_splits(data: DataArguments, seed: int) -> tuple[datasets.Dataset, datasets.Dataset]:
-    """Training and validation rows as the recipe says."""
-    train = read_table(data.path(data.train_file), data)
-    if data.validation_file:
-        return train, read_table(data.path(data.validation_file), data)
-    return hold_out(train, data.validation_share, seed)
 
 
 def build_trainer(
@@ -74,6 +68,9 @@ def build_trainer(
 
 def main(argv: list[str]) -> None:
     data, model_arguments, training = parse_recipe(argv)
+    if data.inspect:
+        print(inspection_report(read_splits(data, training.seed), data))
+        return
     set_seed(training.seed)
     trainer, processor, majority = build_trainer(data, model_arguments, training)
     trainer.train()

@@ -50,6 +50,13 @@ def test_none_empties_a_role(tmp_path: Path) -> None:
         ({"tasks": "{"}, "give JSON"),
         ({"class_weighting": "sometimes"}, "choose one of"),
         ({"validation_share": 1.5}, r"number in \(0, 1\)"),
+        ({"allow": ["typos"]}, r"`allow` lists 'typos': choose from \['missing_pictures'"),
+        ({"allow": "empty_rows"}, "`allow` is 'empty_rows': give a list"),
+        ({"split_column": "split"}, "say in `validation_split` which"),
+        (
+            {"split_column": "split", "validation_split": "dev", "validation_file": "dev.csv"},
+            "leave `validation_file` out",
+        ),
     ],
 )
 def test_errors_name_the_field_and_the_remedy(

@@ -31,6 +31,23 @@ def test_a_task_without_a_label_has_no_score_and_no_part_in_the_mean() -> None:
     }
 
 
+def test_a_multilabel_task_has_the_mean_f1_of_its_labels() -> None:
+    generator = np.random.default_rng(0)
+    logits, truth = generator.normal(size=(30, 3)), generator.integers(0, 2, (30, 3))
+    truth[::4] = -100
+    known = truth[:, 0] != -100
+    scores = [f1_score(truth[known, index], logits[known, index] > 0) for index in range(3)]
+    metrics = compute_metrics(EvalPrediction(predictions={"a": logits}, label_ids={"a": truth}))
+    assert metrics["macro_f1_a"] == pytest.approx(np.mean(scores))
+
+
+def test_the_majority_of_a_multilabel_task_is_that_of_each_label() -> None:
+    train = [{"a": [1, 0]}, {"a": [1, 1]}, {"a": [0, 0]}, {"a": [-100, -100]}]
+    validation = [{"a": [1, 1]}, {"a": [0, 0]}, {"a": [-100, -100]}]
+    # Always [1, 0]: F1 is 2/3 for the first label and 0 for the second.
+    assert majority_scores(train, validation) == {"a": pytest.approx(1 / 3)}
+
+
 def test_the_majority_is_that_of_the_training_rows() -> None:
     train = [{"a": 1}, {"a": 1}, {"a": 0}, {"a": -100}]
     validation = [{"a": 0}, {"a": 0}, {"a": 1}, {"a": -100}]

@@ -1,141 +1,205 @@
-"""Tables: what is read, and which message every malformed one gets."""
+"""Tables: every format gives the same cells, and every malformed one gets the message that helps."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from PIL import Image
 
-from training.recipe import DataArguments
-from training.tables import TableError, balanced_weights, hold_out, read_table, task_specs
+from training.problems import TableError
+from training.tables import has_splits, read_table
 
-TASKS = {
-    "sentiment": {
-        "column": "feeling",
-        "labels": ["bad", "good"],
-        "values": {"awful": "bad", "great": "good"},
-    },
-    "humour": ["no", "yes"],
+ROWS = [
+    {"image": "a.png", "text": 'one, "two"\nthree', "mood": "good"},
+    {"image": None, "text": "NA", "mood": None},
+    {"image": "b.png", "text": None, "mood": "007"},
+]
+
+
+def write_csv(path: Path) -> None:
+    path.write_text('image,text,mood\na.png,"one, ""two""\nthree",good\n,NA,\nb.png,,007\n')
+
+
+def write_tsv(path: Path) -> None:
+    path.write_text('image\ttext\tmood\na.png\t"one, ""two""\nthree"\tgood\n\tNA\t\nb.png\t\t007\n')
+
+
+def write_json_lines(path: Path) -> None:
+    # An absent key is an empty cell.
+    lines = [json.dumps({key: value for key, value in row.items() if value is not None}) for row in ROWS]
+    path.write_text("\n".join(lines) + "\n")
+
+
+WRITERS: dict[str, Callable[[Path], Any]] = {
+    "table.csv": write_csv,
+    "table.TSV": write_tsv,
+    "table.jsonl": write_json_lines,
+    "table.ndjson": write_json_lines,
+    "table.parquet": lambda path: pq.write_table(pa.Table.from_pylist(ROWS), path),
+    "saved": lambda path: datasets.Dataset.from_list(ROWS).save_to_disk(str(path)),
 }
-HEADER = "image,text,other_text,feeling,humour\n"
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    (tmp_path / "images").mkdir()
-    for name in ("a", "b", "c"):
-        Image.new("RGB", (4, 4)).save(tmp_path / "images" / f"{name}.png")
-    Image.new("RGB", (4, 4)).save(tmp_path / "secret.png")
-    return tmp_path
-
-
-@pytest.fixture
-def read(folder: Path) -> Callable[..., Any]:
-    def read_text(content: str | bytes, header: str = HEADER, **options: Any) -> Any:
-        path = folder / "table.csv"
-        path.write_bytes(content if isinstance(content, bytes) else (header + content).encode())
-        arguments = {"tasks": TASKS, "text_columns": ["text", "other_text"], **options}
-        return read_table(path, DataArguments(data_dir=str(folder), **arguments))
-
-    return read_text
-
-
-def test_rows_in_order_with_empty_cells_as_missing(read: Callable[..., Any], folder: Path) -> None:
-    table = read(
-        'a.png,"one, two\nthree",x,good,yes\nb.png,,second choice,awful,\nc.png,  ,,,no\n,NA,,great,yes\n'
-    )
-    assert table["text"][:] == ["one, two\nthree", "second choice", None, "NA"]
-    images = [str((folder / "images" / name).resolve()) for name in ("a.png", "b.png", "c.png")]
-    assert table["image"][:] == [*images, None]
-    assert [row["sentiment"] for row in table["labels"]] == [1, 0, -100, 1]
-    assert [row["humour"] for row in table["labels"]] == [1, -100, 0, 1]
-
-
-def test_a_byte_order_mark_is_no_part_of_the_header(read: Callable[..., Any]) -> None:
-    assert len(read(b"\xef\xbb\xbf" + (HEADER + "a.png,x,,good,yes\n").encode())) == 1
+@pytest.mark.parametrize("name", WRITERS)
+def test_every_format_gives_the_same_cells_in_order(tmp_path: Path, name: str) -> None:
+    WRITERS[name](tmp_path / name)
+    table = read_table(name, tmp_path)
+    assert len(table) == 3 and list(table.columns) == ["image", "text", "mood"]
+    for column in table.columns:
+        assert [cell or None for cell in table.cells(column)] == [row[column] for row in ROWS]
 
 
 @pytest.mark.parametrize(
-    ("content", "options", "message"),
-    [
-        ("a.png,x,,fine,yes\nb.png,x,,bad,no\n", {}, r"does not know, \['fine'\] in row 2"),
-        ("a.png,x,,bad,yes\nzz.png,x,,bad,no\n", {}, r"row 3 name pictures that are not in"),
-        ("../secret.png,x,,bad,yes\n", {}, "row 2 name pictures outside"),
-        ("/etc/hostname,x,,bad,yes\n", {}, "outside"),
-        (",,,bad,yes\n", {}, "row 2 have neither picture nor text"),
-        ("a.png,x,,bad\n", {}, "row 2 have other than the header's 5 cells"),
-        ("a.png,x,y,z,bad,yes\n", {}, "row 2 have other than the header's 5 cells"),
-        ("", {}, "no rows"),
-        (b"", {}, "no CSV file"),
-        (b"\xff\xfe\x00", {}, "no CSV file in UTF-8"),
-        ('a.png,"x,,bad,yes\n', {}, "no CSV file"),
-        (
-            b"image,text,text,feeling,humour\na.png,x,,bad,yes\n",
-            {"text_columns": ["text"]},
-            "name of its own",
-        ),
-        ("a.png,x,,bad,yes\n", {"image_column": "picture"}, "no column 'picture'"),
-        ("a.png,x,,bad,yes\n", {"text_columns": ["caption"]}, "no column 'caption'"),
-        ("a.png,x,,bad,yes\n", {"tasks": {"irony": ["no", "yes"]}}, "no column 'irony'"),
-        ("a.png,x,,bad,yes\n", {"image_dir": "nowhere"}, "no picture folder"),
-        (
-            "a.png,x,,bad,yes\n",
-            {"tasks": {"humour": {"labels": ["no", "yes"], "values": {"y": "oui"}}}},
-            "maps 'y' to 'oui'",
-        ),
-        (
-            "a.png,x,,bad,yes\n",
-            {"tasks": {"humour": {"labels": ["no", "yes"], "kind": "multilabel"}}},
-            "multilabel",
-        ),
-    ],
+    ("name", "place"),
+    [("table.csv", "row 4"), ("table.jsonl", "line 3"), ("table.parquet", "row 2"), ("saved", "row 2")],
 )
+def test_rows_are_called_what_a_person_sees(tmp_path: Path, name: str, place: str) -> None:
+    WRITERS[name](tmp_path / name)
+    table = read_table(name, tmp_path)
+    assert table.where([2]) == place
+    selected = table.select([2, 0])
+    assert selected.where([0]) == place and selected.select([1]).cells("mood") == ["good"]
+    assert selected.cells("mood") == ["007", "good"]
+
+
+def test_many_rows_are_counted_and_the_first_ones_named(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("a\n" + "x\n" * 30)
+    assert read_table("t.csv", tmp_path).where(range(30)) == "rows 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 and 20 more"
+
+
+def test_a_byte_order_mark_and_blank_lines_at_the_end_are_no_cells(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes(b"\xef\xbb\xbfa,b\r\n1,2\r\n\r\n\r\n")
+    (tmp_path / "t.jsonl").write_bytes(b'\xef\xbb\xbf{"a": "1", "b": "2"}\r\n\n \n')
+    for name in ("t.csv", "t.jsonl"):
+        table = read_table(name, tmp_path)
+        assert (table.cells("a"), table.cells("b")) == (["1"], ["2"])
+
+
+def test_class_indices_become_names_and_minus_one_is_empty(tmp_path: Path) -> None:
+    names = datasets.ClassLabel(names=["no", "yes"])
+    features = datasets.Features({"one": names, "many": datasets.List(names)})
+    saved = datasets.Dataset.from_dict({"one": [1, -1, None], "many": [[0, 1], [], None]}, features)
+    saved.save_to_disk(str(tmp_path / "saved"))
+    saved.to_parquet(str(tmp_path / "t.parquet"))
+    for source in ("saved", "t.parquet"):
+        table = read_table(source, tmp_path)
+        assert table.cells("one") == ["yes", None, None]
+        assert table.cells("many") == [["no", "yes"], [], None]
+
+
+def test_a_split_of_a_saved_dataset_is_chosen_by_name(tmp_path: Path) -> None:
+    parts = {name: datasets.Dataset.from_dict({"text": [name]}) for name in ("train", "dev")}
+    datasets.DatasetDict(parts).save_to_disk(str(tmp_path / "saved"))
+    assert has_splits("saved", tmp_path)
+    assert read_table("saved", tmp_path, "dev").cells("text") == ["dev"]
+    with pytest.raises(TableError, match=r"has the splits \['train', 'dev'\], not 'test'"):
+        read_table("saved", tmp_path, "test")
+
+
+def test_a_dataset_on_the_hub_is_read_by_name_and_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def load(name: str, **options: Any) -> datasets.Dataset:
+        asked.append((name, options))
+        return datasets.Dataset.from_dict({"text": ["x"]})
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    table = read_table("hub:someone/memes", Path("."), "train")
+    assert table.name == "hub:someone/memes[train]" and table.cells("text") == ["x"]
+    # Nothing that would run code from there.
+    assert asked == [("someone/memes", {"split": "train"})]
+
+
+def test_a_hub_that_cannot_be_reached_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(name: str, **options: Any) -> datasets.Dataset:
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    with pytest.raises(TableError, match=r"'nobody/memes' cannot be loaded.*\n.*name a file"):
+        read_table("hub:nobody/memes", Path("."), "train")
+
+
+OBJECT = '{"text": "x"}\n'
+MALFORMED: list[tuple[str, str | bytes, str]] = [
+    ("t.csv", b"", "no CSV file in UTF-8 with a header"),
+    ("t.csv", "a,b\n", "has a header and no rows"),
+    ("t.csv", "a,b\n\n\n", "has a header and no rows"),
+    ("t.csv", b"a\n\xff\xfe\x00", "no CSV file in UTF-8"),
+    ("t.csv", 'a,b\n"x,y\n', "no CSV file.*unexpected end"),
+    ("t.csv", 'a,b\n"x" y,z\n', "no CSV file.*expected after"),
+    ("t.csv", "a,b\nx\n", "row 2 have other than the header's 2 cells"),
+    ("t.csv", "a,b\nx,y\nx,y,z\nx,y\nx,y,z\n", "rows 3, 5 have other than the header's 2 cells"),
+    ("t.csv", "a,b\n\nx,y\n", "row 2 have other than"),
+    ("t.csv", "a,a\nx,y\n", "each needs a name of its own"),
+    ("t.csv", "a\n" + "x" * 200_000 + "\n", "field larger than field limit"),
+    ("t.tsv", "a\tb\nx,y\n", "row 2 have other than the header's 2 cells"),
+    ("t.tsv", b"", "no TSV file"),
+    ("t.tsv", 'a\tb\n"x" said\ty\n', "no TSV file"),
+    ("t.jsonl", "", "has no rows"),
+    ("t.jsonl", "\n\n", "has no rows"),
+    ("t.jsonl", b"\xff\xfe{}", "no JSON Lines file in UTF-8"),
+    ("t.jsonl", OBJECT + "{text: 1}\n" + OBJECT, "1 malformed line.*\n  line 2: Expecting property name"),
+    ("t.jsonl", OBJECT + '{"text": "x\n', "line 2: Unterminated string"),
+    ("t.jsonl", OBJECT + "\n" + OBJECT, "line 2: it is blank"),
+    ("t.jsonl", OBJECT + "[1, 2]\n", "line 2: it holds a list"),
+    ("t.jsonl", "null\n" + OBJECT + "3\n", "2 malformed line.*\n  line 1: it holds a NoneType\n  line 3: it"),
+    ("t.jsonl", OBJECT + '{"text": "a", "text": "b"}\n', "line 2: it names a key twice"),
+    ("t.jsonl", '{"text": NaN}\n', "line 1: NaN is no JSON value"),
+    ("t.jsonl", OBJECT + OBJECT.strip() + OBJECT, "line 2: Extra data"),
+    ("t.jsonl", "[" * 100_000 + "\n", "line 1: "),
+    ("t.jsonl", "x\n" * 25, r"25 malformed line(?s:.*)and 15 more"),
+    ("t.parquet", b"", "no Parquet file"),
+    ("t.parquet", b"PAR1 and nothing else", "no Parquet file"),
+    ("t.txt", "a,b\nx,y\n", r"unknown kind: give one of \.csv"),
+    ("t.json", '[{"text": "x"}]', "unknown kind"),
+    ("t.xlsx", b"PK\x03\x04", "unknown kind"),
+    ("t", "a,b\nx,y\n", "unknown kind"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "message"), MALFORMED)
 def test_malformed_tables_get_an_error_that_names_the_place(
-    read: Callable[..., Any], content: str | bytes, options: dict[str, Any], message: str
+    tmp_path: Path, name: str, content: str | bytes, message: str
 ) -> None:
+    (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(TableError, match=message):
-        read(content, **options)
+        read_table(name, tmp_path)
 
 
-def test_a_missing_table_is_named(folder: Path) -> None:
-    with pytest.raises(TableError, match="no table at"):
-        read_table(folder / "no.csv", DataArguments(data_dir=str(folder), tasks=TASKS))
+def test_a_parquet_file_cut_off_is_refused(tmp_path: Path) -> None:
+    WRITERS["table.parquet"](tmp_path / "whole.parquet")
+    content = (tmp_path / "whole.parquet").read_bytes()
+    (tmp_path / "t.parquet").write_bytes(content[: len(content) // 2])
+    with pytest.raises(TableError, match="no Parquet file"):
+        read_table("t.parquet", tmp_path)
 
 
-def test_links_out_of_the_picture_folder_are_refused(read: Callable[..., Any], folder: Path) -> None:
-    (folder / "images" / "link.png").symlink_to(folder / "secret.png")
-    with pytest.raises(TableError, match="outside"):
-        read("link.png,x,,bad,yes\n")
+def test_a_parquet_file_without_rows_or_with_equal_names_is_refused(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"a": pa.array([], pa.string())}), tmp_path / "empty.parquet")
+    with pytest.raises(TableError, match="has no rows"):
+        read_table("empty.parquet", tmp_path)
+    pq.write_table(pa.table([["x"], ["y"]], names=["a", "a"]), tmp_path / "twice.parquet")
+    with pytest.raises(TableError, match="name of its own"):
+        read_table("twice.parquet", tmp_path)
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_held_out_rows_share_no_picture_and_no_text(read: Callable[..., Any], seed: int) -> None:
-    generator = np.random.default_rng(seed)
-    images = generator.choice(["a.png", "b.png", "", "", "", "", "", ""], 40)
-    texts = generator.choice([f"{word} text" for word in "abcdefghijklmnopqrst"], 40)
-    rows = [f"{image},{text},,bad,no" for image, text in zip(images, texts, strict=True)]
-    table = read("\n".join(rows) + "\n")
-    train, held = hold_out(table, 0.2, seed)
-    assert len(train) + len(held) == 40 and len(held) >= 8
-    for column in ("image", "text"):
-        values = [{value for value in part[column][:] if value} for part in (train, held)]
-        assert not values[0] & values[1]
+def test_folders_that_hold_no_dataset_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    with pytest.raises(TableError, match="no folder that `datasets` saved"):
+        read_table("images", tmp_path)
+    WRITERS["saved"](tmp_path / "saved")
+    next((tmp_path / "saved").glob("*.arrow")).write_bytes(b"cut")
+    with pytest.raises(TableError, match="no folder that `datasets` saved"):
+        read_table("saved", tmp_path)
 
 
-def test_holding_out_is_seeded_and_leaves_rows_to_train_on(read: Callable[..., Any]) -> None:
-    table = read("".join(f",text {i},,bad,no\n" for i in range(50)))
-    first, again, other = (hold_out(table, 0.2, seed)[1]["text"][:] for seed in (1, 1, 2))
-    assert first == again != other and len(first) == 10
-    with pytest.raises(TableError, match="leaves none"):
-        hold_out(table.select([0]), 0.5, 1)
-
-
-def test_balanced_weights_make_every_class_weigh_the_same() -> None:
-    specs = task_specs({"humour": ["no", "yes"], "mood": ["a", "b", "c"]})
-    labels = [{"humour": int(i < 2), "mood": -100 if i > 5 else i % 2} for i in range(8)]
-    weights = balanced_weights(labels, specs)
-    assert weights["humour"] == pytest.approx([8 / 12, 8 / 4])
-    assert weights["mood"] == pytest.approx([1, 1, 1])
-    assert 6 * weights["humour"][0] == pytest.approx(2 * weights["humour"][1])
+def test_a_missing_table_and_a_missing_column_are_named(tmp_path: Path) -> None:
+    with pytest.raises(TableError, match=r"no table at .*no\.csv: set `data_dir`"):
+        read_table("no.csv", tmp_path)
+    write_csv(tmp_path / "t.csv")
+    with pytest.raises(TableError, match=r"no column 'picture': its columns are \['image', 'text', 'mood'\]"):
+        read_table("t.csv", tmp_path).cells("picture")

@@ -1,5 +1,6 @@
 """The quick start, small: draw memes, train by `accelerate launch`, load back, label one."""
 
+import csv
 import json
 import os
 import subprocess
@@ -7,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from training.sample_memes import draw_memes
 from training.train import main
@@ -66,3 +68,43 @@ def test_a_recipe_without_encoders_is_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(ValueError, match="names no encoder"):
         main([str(recipe)])
+
+
+@pytest.mark.slow
+def test_tasks_of_every_kind_train_together_on_rows_held_out_of_a_json_lines_table(tmp_path: Path) -> None:
+    draw_memes(tmp_path, rows=60, seed=1)
+    with (tmp_path / "train.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for index, row in enumerate(rows):
+        row["about"] = None if index % 9 == 0 else [row["sentiment"], row["setting"]]
+    (tmp_path / "memes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    recipe = yaml.safe_load((ROOT / RECIPE).read_text()) | {
+        "data_dir": str(tmp_path),
+        "train_file": "memes.jsonl",
+        "validation_file": None,
+        "validation_share": 0.25,
+        "num_train_epochs": 1,
+        "output_dir": str(tmp_path / "out"),
+        "tasks": {
+            "sentiment": {"labels": ["negative", "neutral", "positive"], "kind": "ordinal"},
+            "sarcasm": {"labels": ["no", "yes"]},
+            "about": {
+                "labels": ["negative", "neutral", "positive", "gloomy", "plain", "cheerful"],
+                "kind": "multilabel",
+            },
+        },
+    }
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    main([str(tmp_path / "recipe.yaml")])
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert set(results["majority"]) == {"sentiment", "sarcasm", "about"}
+    for task in results["majority"]:
+        assert 0 <= results["metrics"][f"eval_macro_f1_{task}"] <= 1
+
+
+def test_a_problem_stops_the_run_before_anything_is_loaded(tmp_path: Path) -> None:
+    draw_memes(tmp_path, rows=36)
+    (tmp_path / "images" / "00001.png").write_bytes(b"broken")
+    options = ("--data_dir", str(tmp_path), "--output_dir", str(tmp_path / "out"))
+    with pytest.raises(ValueError, match=r"00001\.png.*unreadable_pictures"):
+        main([str(ROOT / RECIPE), *options])

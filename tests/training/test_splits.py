@@ -1,0 +1,145 @@
+"""Splits: given ones are used, held-out rows are stratified, and no duplicate crosses unnoticed."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pytest
+
+from tests.training.conftest import draw
+from training.duplicates import normalized_text
+from training.problems import TableError
+from training.recipe import DataArguments
+from training.splits import load_splits, read_splits, stratify
+
+TASKS = {"mood": ["bad", "good"]}
+HEADER = "image,text,mood\n"
+Arguments = Callable[..., DataArguments]
+
+
+@pytest.fixture
+def arguments(folder: Path) -> Arguments:
+    def make(**options: Any) -> DataArguments:
+        return DataArguments(**{"data_dir": str(folder), "tasks": TASKS, **options})
+
+    return make
+
+
+def texts(*parts: datasets.Dataset) -> list[list[str]]:
+    return [part["text"][:] for part in parts]
+
+
+def test_a_file_of_its_own_is_used(folder: Path, arguments: Arguments) -> None:
+    (folder / "train.csv").write_text(HEADER + ",one,bad\n,two,good\n")
+    (folder / "dev.jsonl").write_text('{"text": "three", "mood": "bad", "image": null}\n')
+    data = arguments(validation_file="dev.jsonl")
+    assert texts(*load_splits(data, 0)) == [["one", "two"], ["three"]]
+
+
+def test_a_column_names_the_split_and_other_rows_are_counted(folder: Path, arguments: Arguments) -> None:
+    rows = ",one,bad,train\n,two,bad,dev\n,three,good,train\n,four,bad,test\n,five,bad,\n"
+    (folder / "train.csv").write_text("image,text,mood,part\n" + rows)
+    splits = read_splits(arguments(split_column="part", validation_split="dev"), 0)
+    assert (splits.train.texts, splits.validation.texts) == (["one", "three"], ["two"])
+    assert splits.unused == {"test": 1, "": 1}
+    assert splits.validation.table.where([0]) == "row 3"
+    with pytest.raises(TableError, match=r"the values \{'train': 2, 'dev': 1, 'test': 1, '': 1\}, not 'val'"):
+        read_splits(arguments(split_column="part", validation_split="val"), 0)
+
+
+def test_the_splits_of_a_saved_dataset_are_used(folder: Path, arguments: Arguments) -> None:
+    parts = {
+        name: datasets.Dataset.from_dict({"image": [None], "text": [name], "mood": ["bad"]})
+        for name in ("train", "dev")
+    }
+    datasets.DatasetDict(parts).save_to_disk(str(folder / "saved"))
+    assert texts(*load_splits(arguments(train_file="saved", validation_split="dev"), 0)) == [
+        ["train"],
+        ["dev"],
+    ]
+
+
+def test_a_split_of_a_plain_table_is_refused(folder: Path, arguments: Arguments) -> None:
+    (folder / "train.csv").write_text(HEADER + ",one,bad\n")
+    with pytest.raises(TableError, match="is one table, so `validation_split` 'dev' says nothing"):
+        read_splits(arguments(validation_split="dev"), 0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "train", "dev"),
+    [
+        ("same picture", "a.png,one,bad", "a.png,two,bad"),
+        ("near picture", "a.png,one,bad", "near.jpg,two,bad"),
+        ("same text", "a.png,one,bad", "b.png,one,bad"),
+        ("near text", "a.png,One!,bad", "b.png,one,bad"),
+    ],
+)
+def test_duplicates_that_cross_a_given_split_stop_the_run(
+    folder: Path, arguments: Arguments, kind: str, train: str, dev: str
+) -> None:
+    draw(0).save(folder / "images" / "near.jpg", quality=60)
+    (folder / "train.csv").write_text(f"{HEADER}c.png,other,good\n{train}\n")
+    (folder / "dev.csv").write_text(f"{HEADER}{dev}\n")
+    with pytest.raises(
+        TableError, match=rf"\({kind}\): .*train.csv row 3; .*dev.csv row 2.*split_duplicates"
+    ):
+        load_splits(arguments(validation_file="dev.csv"), 0)
+    allowed = arguments(validation_file="dev.csv", allow=["split_duplicates"])
+    assert [len(part) for part in load_splits(allowed, 0)] == [2, 1]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_held_out_rows_have_no_like_among_the_others(folder: Path, arguments: Arguments, seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    images = generator.choice(["a.png", "b.png", "", "", "", "", "", ""], 40)
+    words = generator.choice(
+        [f"{word} text{end}" for word in "abcdefghijklmnopqrst" for end in ("", "!")], 40
+    )
+    moods = generator.choice(["bad", "good", ""], 40)
+    rows = [",".join(row) for row in zip(images, words, moods, strict=True)]
+    (folder / "train.csv").write_text(HEADER + "\n".join(rows) + "\n")
+    data = arguments(validation_share=0.2)
+    train, held = load_splits(data, seed)
+    assert len(train) + len(held) == 40 and 4 <= len(held) <= 14
+    for column, key in (("image", str), ("text", normalized_text)):
+        values = [{key(value) for value in part[column][:] if value} for part in (train, held)]
+        assert not values[0] & values[1]
+    assert texts(*load_splits(data, seed)) == texts(train, held)
+
+
+def test_held_out_rows_keep_their_order_and_follow_the_seed(folder: Path, arguments: Arguments) -> None:
+    rows = "".join(f",text {i:02d},{'bad' if i % 4 else 'good'}\n" for i in range(60))
+    (folder / "train.csv").write_text(HEADER + rows)
+    first, again, other = (load_splits(arguments(validation_share=0.2), seed)[1] for seed in (1, 1, 2))
+    assert first["text"][:] == again["text"][:] != other["text"][:]
+    assert first["text"][:] == sorted(first["text"][:])
+    for held in (first, other):
+        assert sorted(row["mood"] for row in held["labels"]) == [0] * 9 + [1] * 3
+
+
+def test_rows_that_are_all_alike_leave_nothing_to_train_on(folder: Path, arguments: Arguments) -> None:
+    (folder / "train.csv").write_text(HEADER + ",Same,bad\n,same!,good\n")
+    with pytest.raises(TableError, match=r"1 group\(s\) of duplicates, leaves nothing to train on"):
+        load_splits(arguments(), 0)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.2, 0.5])
+@pytest.mark.parametrize("seed", range(3))
+def test_every_class_of_every_task_is_as_frequent_on_both_sides(share: float, seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    classes = generator.random((1000, 6)) < np.array([0.5, 0.3, 0.1, 0.05, 0.02, 0.7])
+    groups = np.minimum(generator.geometric(0.4, 1000).cumsum() // 2, 10**6)
+    held = stratify(groups, classes, share, np.random.default_rng(seed))
+    for name in np.unique(groups):
+        assert len(set(held[groups == name])) == 1
+    assert abs(held.mean() - share) < 0.02
+    expected, found = share * classes.sum(0), classes[held].sum(0)
+    assert (np.abs(found - expected) <= np.maximum(2, 0.05 * expected)).all()
+
+
+@pytest.mark.parametrize(("share", "chosen"), [(0.01, 1), (0.99, 9)])
+def test_neither_side_is_empty_where_there_are_two_groups(share: float, chosen: int) -> None:
+    held = stratify(np.arange(10), np.zeros((10, 1), dtype=bool), share, np.random.default_rng(0))
+    assert held.sum() == chosen

@@ -1,0 +1,142 @@
+"""A table's rows as memes: picture, text and labels, ready to train on, with a list of what is wrong."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import datasets
+import pyarrow as pa
+
+from modeling_mmorient.text_cleaning import clean_text
+from training.labels import Label, read_labels, task_specs
+from training.pictures import Pictures, read_pictures
+from training.problems import Problem, TableError
+from training.recipe import DataArguments
+from training.tables import Table
+
+
+@dataclass(frozen=True)
+class Memes:
+    """The usable rows of a table.
+
+    Args:
+        table: Where they come from, the same rows.
+        pictures: Theirs.
+        texts: The first of the text columns that is not blank; None where there is none.
+        labels: By task, by row.
+        unknown: By task, by row: values that the task does not know.
+        problems: What is wrong, also with rows that were left out.
+        left_out: Number of rows that were left out because they have neither picture nor text.
+    """
+
+    table: Table
+    pictures: Pictures
+    texts: list[str | None]
+    labels: dict[str, list[Label]]
+    unknown: dict[str, dict[int, str]]
+    problems: list[Problem]
+    left_out: int = 0
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def select(self, rows: Sequence[int]) -> Self:
+        """These rows alone, in this order."""
+        new = {row: index for index, row in enumerate(rows)}
+        pictures = replace(
+            self.pictures,
+            values=self.pictures.values.take(pa.array(rows, pa.int64())),
+            names=[self.pictures.names[row] for row in rows],
+            fingerprints=[self.pictures.fingerprints[row] for row in rows],
+            unreadable=_renumbered(self.pictures.unreadable, new),
+        )
+        return replace(
+            self,
+            table=self.table.select(rows),
+            pictures=pictures,
+            texts=[self.texts[row] for row in rows],
+            labels={task: [labels[row] for row in rows] for task, labels in self.labels.items()},
+            unknown={task: _renumbered(values, new) for task, values in self.unknown.items()},
+        )
+
+    def to_dataset(self) -> datasets.Dataset:
+        """Rows of `image` (path, file's bytes or None), `text` (string or None), `labels` (task to label)."""
+        rows = zip(*self.labels.values(), strict=True)
+        labels = [dict(zip(self.labels, row, strict=True)) for row in rows]
+        columns = {
+            "image": self.pictures.values,
+            "text": pa.array(self.texts, pa.string()),
+            "labels": pa.array(labels),
+        }
+        return datasets.Dataset(pa.table(columns))
+
+
+def read_memes(table: Table, data: DataArguments) -> Memes:
+    """The memes of a table, as a recipe describes it.
+
+    Rows with neither picture nor text are left out. That and everything else that would spoil a result is
+    in `problems`; nothing of it is raised here.
+
+    Raises:
+        TableError: If a column is missing or holds the wrong kind of cells, a picture's name leads out of
+            the picture folder, or no row is left.
+    """
+    assert isinstance(data.tasks, dict)
+    texts = _read_texts(table, data.text_columns)
+    columns = {
+        name: read_labels(table, spec, data.tasks[name]) for name, spec in task_specs(data.tasks).items()
+    }
+    pictures = read_pictures(table, data.image_column, data.path(data.image_dir))
+    problems = [*pictures.problems, *(problem for column in columns.values() for problem in column.problems)]
+    memes = Memes(
+        table,
+        pictures,
+        texts,
+        labels={name: column.labels for name, column in columns.items()},
+        unknown={name: column.unknown for name, column in columns.items()},
+        problems=problems,
+    )
+    # What cleaning leaves nothing of is no text for the processor either.
+    empty = [
+        row
+        for row, (picture, text) in enumerate(zip(pictures.fingerprints, texts, strict=True))
+        if picture is None and (text is None or not clean_text(text))
+    ]
+    if not empty:
+        return memes
+    if len(empty) == len(table):
+        raise TableError(f"{table.name}: no row has a usable picture or a text.")
+    problems.append(
+        Problem(
+            "empty_rows",
+            f"{table.name}: {table.where(empty)} have neither picture nor text: fill a cell or remove them.",
+        )
+    )
+    gone = set(empty)
+    return replace(memes.select([row for row in range(len(table)) if row not in gone]), left_out=len(empty))
+
+
+def _renumbered(values: Mapping[int, str], new: Mapping[int, int]) -> dict[int, str]:
+    return {new[row]: value for row, value in values.items() if row in new}
+
+
+def _read_texts(table: Table, columns: Sequence[str]) -> list[str | None]:
+    cells = [_text_cells(table, column) for column in columns]
+    return [next((text for text in row if text and text.strip()), None) for row in zip(*cells, strict=True)]
+
+
+def _text_cells(table: Table, column: str) -> list[str | None]:
+    cells = table.cells(column)
+    wrong = [row for row, cell in enumerate(cells) if not isinstance(cell, str | int | float | None)]
+    if wrong:
+        kind = type(cells[wrong[0]]).__name__
+        raise TableError(
+            f"{table.name}: {table.where(wrong)} have a {kind} in column {column!r}: give texts."
+        )
+    return [_text(cell) for cell in cells]
+
+
+def _text(cell: Any) -> str | None:
+    if cell is None or isinstance(cell, str):
+        return cell
+    return None if cell != cell else str(cell)  # not a number is how many tools write an empty cell
