@@ -1,5 +1,7 @@
 """Configuration of MM-ORIENT."""
 
+import difflib
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 from transformers import AutoConfig, PretrainedConfig
@@ -85,6 +87,8 @@ class MMOrientConfig(PretrainedConfig):
 
     model_type = "mmorient"
     keys_to_ignore_at_inference: ClassVar[list[str]] = [
+        "region_features",
+        "token_features",
         "region_attention",
         "token_attention",
         "graph_health",
@@ -121,12 +125,8 @@ class MMOrientConfig(PretrainedConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         if self.joint_config == "default":
             self.joint_config = "clip" if self.vision_config is None else None
-        for key in ("_attn_implementation", "_experts_implementation", "code_revision", "trust_remote_code"):
-            if kwargs.get(key) is not None:
-                raise ValueError(
-                    f"the configuration carries {key!r}: {kwargs[key]!r}. It may not name code to load; "
-                    "remove the entry, and choose in `from_pretrained`."
-                )
+        _refuse_code(kwargs, ("_attn_implementation", "_experts_implementation"))
+        self._refuse_misspelt(kwargs)
         for role in ENCODER_ROLES:
             setattr(self, role, build_encoder_config(role, getattr(self, role)))
         specs = parse_tasks(MEME_TASKS if self.tasks is None else self.tasks)
@@ -180,6 +180,8 @@ class MMOrientConfig(PretrainedConfig):
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
         """As `PretrainedConfig.from_dict`; fields that replace the saved ones are checked like them."""
+        # A caller may choose an attention; a file that does so could name code on the Hub.
+        _refuse_code(config_dict, ("attn_implementation", "experts_implementation"))
         fields = set(cls.__annotations__) - set(ENCODER_ROLES)
         replaced = {name: kwargs.pop(name) for name in list(kwargs) if name in fields}
         return super().from_dict({**config_dict, **replaced}, **kwargs)
@@ -188,7 +190,16 @@ class MMOrientConfig(PretrainedConfig):
         """As `PretrainedConfig.to_dict`, with the tasks as a list: JSON objects lose their order."""
         output = super().to_dict()
         output["tasks"] = [spec.to_dict() for spec in self.task_specs.values()]
+        for role in ENCODER_ROLES:
+            output[role] = _without_paths(output[role])
         return output
+
+    @classmethod
+    def _refuse_misspelt(cls, names: Iterable[str]) -> None:
+        # Other unknown entries stay: files of later releases may have them, and transformers its own.
+        for name in names:
+            if close := difflib.get_close_matches(name, cls.__annotations__, n=1, cutoff=0.85):
+                raise ValueError(f"the configuration has no field {name!r}: did you mean {close[0]!r}?")
 
     def _check_roles(self) -> None:
         if self.joint_config is not None and self.vision_config is not None:
@@ -274,6 +285,22 @@ class MMOrientConfig(PretrainedConfig):
         if not is_number or not (low <= value < high or (closed and value == high)):
             interval = f"[{low:g}, {high:g}{']' if closed else ')'}"
             raise ValueError(f"`{field}` is {value!r}: give a number in {interval}.")
+
+
+def _refuse_code(entries: Mapping[str, Any], keys: tuple[str, ...]) -> None:
+    for key in (*keys, "code_revision", "trust_remote_code"):
+        if entries.get(key) is not None:
+            raise ValueError(
+                f"the configuration carries {key!r}: {entries[key]!r}. It may not name code to load; "
+                "remove the entry, and choose in `from_pretrained`."
+            )
+
+
+def _without_paths(values: Any) -> Any:
+    """Where an encoder once lay on somebody's disk is nobody else's business."""
+    if not isinstance(values, dict):
+        return values
+    return {key: _without_paths(value) for key, value in values.items() if key != "_name_or_path"}
 
 
 def _without_name(spec: TaskSpec) -> dict[str, Any]:

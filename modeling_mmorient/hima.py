@@ -85,7 +85,8 @@ class BatchBias(nn.Module):
         if not self.training:
             return vectors + self.running_g
         g, _ = self.attention(vectors, present)
-        self._remember(g.detach(), present.any())
+        # One overflow or NaN would stay in a running mean for good.
+        self._remember(g.detach().nan_to_num(), present.any() & g.isfinite().all())
         return vectors + g
 
     @torch.no_grad()

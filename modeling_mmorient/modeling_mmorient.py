@@ -133,7 +133,8 @@ class MMOrientPreTrainedModel(PreTrainedModel):
             options: Further fields of [`MMOrientConfig`].
 
         Raises:
-            ValueError: If a checkpoint is of a kind that its role does not take.
+            ValueError: If a checkpoint is of a kind that its role does not take, or an option is set by
+                the checkpoints.
 
         Example:
 
@@ -146,6 +147,11 @@ class MMOrientPreTrainedModel(PreTrainedModel):
         ```
         """
         checkpoints = dict(zip(ENCODER_ROLES, (joint, text, vision), strict=True))
+        for role in ENCODER_ROLES:
+            if options.pop(role, None) is not None:
+                raise ValueError(f"`{role}` comes from the checkpoint of its role here: leave it out.")
+        if options.get("dtype") is not None:
+            raise ValueError(f"`dtype` is {options['dtype']!r}: build the model, then use `.to(dtype)`.")
         configs = {
             role: None if name is None else AutoConfig.from_pretrained(name, trust_remote_code=False)
             for role, name in checkpoints.items()

@@ -93,6 +93,8 @@ class MMOrientProcessor(ProcessorMixin):
         self.image_processor = image_processor
         self.joint_tokenizer = joint_tokenizer
         self.tokenizer = tokenizer
+        if tokenizer is not None and joint_tokenizer is tokenizer:
+            raise ValueError("tokenizer and joint_tokenizer are one object; give each one of its own")
         super().__init__(**{name: getattr(self, name) for name in self.get_attributes()})
         if not isinstance(clean_text, bool):
             raise ValueError(f"clean_text is True or False, got {clean_text!r}")

@@ -115,7 +115,10 @@ def _check_labels(name: str, labels: Any, kind: str) -> tuple[str, ...]:
     if isinstance(labels, str) or not isinstance(labels, Sequence):
         raise ValueError(f"task {name!r} has the labels {labels!r}: give a list of strings.")
     if not all(isinstance(label, str) and label for label in labels):
-        raise ValueError(f"task {name!r} has the labels {list(labels)!r}: each is a non-empty string.")
+        raise ValueError(
+            f"task {name!r} has the labels {list(labels)!r}: each is a non-empty string. (YAML reads an "
+            "unquoted yes or no as true or false.)"
+        )
     if len(labels) < least or len(set(labels)) != len(labels):
         raise ValueError(
             f"task {name!r} has the labels {list(labels)!r}: a {kind} task needs at least {least}, "

@@ -41,7 +41,11 @@ def main(argv: list[str]) -> None:
     arguments = parser.parse_args(argv)
     if arguments.image is None and arguments.text is None:
         parser.error("give --image, --text or both")
-    for task, scores in label_meme(arguments.model, arguments.image, arguments.text).items():
+    try:
+        answers = label_meme(arguments.model, arguments.image, arguments.text)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    for task, scores in answers.items():
         best = max(scores, key=lambda label: scores[label])
         others = ", ".join(f"{label} {score:.2f}" for label, score in scores.items())
         print(f"{task}: {best}  ({others})")

@@ -89,6 +89,11 @@ def is_labelled(label: Label) -> bool:
     return IGNORE_INDEX not in label if isinstance(label, list) else label != IGNORE_INDEX
 
 
+def labelled_tasks(labels: Iterable[Mapping[str, Label]]) -> set[str]:
+    """Tasks for which at least one row is labelled."""
+    return {task for row in labels for task, label in row.items() if is_labelled(label)}
+
+
 def class_counts(labels: Iterable[Label], spec: TaskSpec) -> list[int]:
     """Rows of each class (of a multi-label task: with each label)."""
     counts = [0] * spec.num_labels

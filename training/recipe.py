@@ -143,13 +143,36 @@ def parse_recipe(argv: list[str]) -> tuple[DataArguments, ModelArguments, Traini
             close = difflib.get_close_matches(key, known, n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
             raise ValueError(f"the recipe has the key {key!r}, which is no argument.{hint}")
-    # The own loop labels its batches itself, and every step logs what it learned.
-    parser.set_defaults(remove_unused_columns=False, **recipe)
+    # Rows reach the collator whole: it is the collator that makes the model's arguments.
+    parser.set_defaults(**{"remove_unused_columns": False, **recipe})
     namespace = vars(parser.parse_args(argv))
     for key in ("model_options", "processor_options"):
         if isinstance(namespace[key], str):
             namespace[key] = {**recipe.get(key, {}), **_mapping(key, namespace[key])}
+    _refuse_unsupported(namespace)
     return parser.parse_dict(namespace)
+
+
+# Arguments of `TrainingArguments` that would crash or mislead here, the value that does no harm, and why.
+UNSUPPORTED = {
+    "push_to_hub": (False, "it would upload a pickle of the arguments: publish the saved folder instead"),
+    "label_smoothing_factor": (0, "it knows a single task only"),
+    "remove_unused_columns": (False, "the collator needs the columns"),
+    "prediction_loss_only": (False, "there would be nothing to score"),
+    "label_names": (None, "the labels of all tasks are in `labels`"),
+}
+TEXT_ARGUMENTS = ("data_dir", "train_file", "image_dir", "image_column", "train_split")
+
+
+def _refuse_unsupported(arguments: dict[str, Any]) -> None:
+    for name, (harmless, reason) in UNSUPPORTED.items():
+        if arguments[name] not in (harmless, None):
+            raise ValueError(f"`{name}` is {arguments[name]!r}, which is not supported: {reason}.")
+    for name in TEXT_ARGUMENTS:
+        if not isinstance(arguments[name], str):
+            raise ValueError(f"`{name}` is {arguments[name]!r}: give a string.")
+    if not isinstance(arguments["seed"], int):
+        raise ValueError(f"`seed` is {arguments['seed']!r}: give a whole number.")
 
 
 def _read_recipe(path: Path) -> dict[str, Any]:

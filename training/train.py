@@ -20,7 +20,7 @@ from transformers import TrainingArguments, set_seed
 from training.assemble import assemble
 from training.batches import FeatureCollator, MemeCollator, precompute_features
 from training.inspection import inspection_report
-from training.labels import balanced_weights, task_specs
+from training.labels import balanced_weights, labelled_tasks, task_specs
 from training.recipe import DataArguments, ModelArguments, parse_recipe
 from training.scoring import compute_metrics, majority_scores, score_table
 from training.splits import load_splits, read_splits
@@ -38,6 +38,12 @@ def build_trainer(
         name: {key: value for key, value in spec.to_dict().items() if key != "name"}
         for name, spec in specs.items()
     }
+    for split, table in (("training", train), ("validation", validation)):
+        known = labelled_tasks(table["labels"])
+        if not known:
+            raise ValueError(f"no {split} row is labelled for any task: check the recipe's `tasks`.")
+        if split == "training" and (unknown := [name for name in specs if name not in known]):
+            raise ValueError(f"no training row is labelled for the tasks {unknown}: leave them out.")
     if data.class_weighting == "balanced":
         for name, weights in balanced_weights(train["labels"], specs).items():
             tasks[name]["class_weights"] = weights
@@ -62,6 +68,7 @@ def build_trainer(
         eval_dataset=rows[1],
         data_collator=collator,
         compute_metrics=compute_metrics,
+        processing_class=processor,
     )
     return trainer, processor, majority_scores(train["labels"][:], validation["labels"][:])
 
@@ -73,7 +80,7 @@ def main(argv: list[str]) -> None:
         return
     set_seed(training.seed)
     trainer, processor, majority = build_trainer(data, model_arguments, training)
-    trainer.train()
+    trainer.train(resume_from_checkpoint=training.resume_from_checkpoint)
     metrics = trainer.evaluate()
     if trainer.is_world_process_zero():
         output = Path(str(training.output_dir))

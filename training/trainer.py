@@ -50,11 +50,13 @@ class MultitaskTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        """As `Trainer.compute_loss`; keeps the graphs' health of the latest training batch."""
+        """As `Trainer.compute_loss`; keeps the graphs' health of the latest full batch."""
         if model.training:
             inputs = {**inputs, "output_graph_health": True}
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
-        if model.training:
+        rows = len(next(iter(inputs["labels"].values())))
+        # The last batch of an epoch may be too small for its graph to say anything.
+        if model.training and (rows >= self.args.per_device_train_batch_size or self._graph_health is None):
             self._graph_health = outputs.graph_health
         return (loss, outputs) if return_outputs else loss
 

@@ -176,7 +176,15 @@ def test_nested_code_is_refused(key):
         MMOrientConfig(joint_config=joint)
 
 
-@pytest.mark.parametrize("key", ["_attn_implementation", "_attn_implementation_internal"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "_attn_implementation",
+        "_attn_implementation_internal",
+        "attn_implementation",
+        "experts_implementation",
+    ],
+)
 def test_code_named_in_a_file_is_not_taken_for_an_attention(make_config, tmp_path, key):
     make_config("joint").save_pretrained(tmp_path)
     path = tmp_path / "config.json"
@@ -228,3 +236,20 @@ def test_defaults_are_not_shared_between_configurations():
     second = MMOrientConfig(**NO_ENCODERS)
     assert "new" not in second.tasks["humour"]["labels"]
     assert second.learner_hidden_sizes == [4618, 2048]
+
+
+@pytest.mark.parametrize("name", ["hima_hiden_size", "learner_hidden_size", "use_inmodal"])
+def test_misspelt_fields_are_refused(name):
+    with pytest.raises(ValueError, match=f"{name}.*did you mean"):
+        MMOrientConfig(**{name: 3})
+
+
+def test_a_caller_may_choose_an_attention_that_a_file_may_not(make_config, tmp_path):
+    make_config("joint").save_pretrained(tmp_path)
+    config = MMOrientConfig.from_pretrained(tmp_path, attn_implementation="eager")
+    assert config.text_config._attn_implementation == "eager"
+
+
+def test_no_path_of_an_encoder_is_saved(tmp_path):
+    config = MMOrientConfig(text_config=BertConfig(name_or_path="/home/somebody/bert"))
+    assert "somebody" not in config.to_json_string()

@@ -215,3 +215,16 @@ def test_picture_and_text_stand_side_by_side(make_config, make_inputs):
     changed = attention(features)
     assert torch.equal(changed.vectors[:, : config.region_dim], both.vectors[:, : config.region_dim])
     assert not torch.equal(changed.vectors[:, config.region_dim :], both.vectors[:, config.region_dim :])
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_batch_that_overflows_leaves_the_running_mean_as_it_was(bad):
+    torch.manual_seed(0)
+    bias = BatchBias(4, 3, "context", 0.1).train()
+    present = torch.ones(5, dtype=torch.bool)
+    bias(torch.randn(5, 4), present)
+    before = bias.running_g.clone(), bias.batches_seen.clone()
+    vectors = torch.randn(5, 4)
+    vectors[2] = bad
+    bias(vectors, present)
+    assert torch.equal(bias.running_g, before[0]) and torch.equal(bias.batches_seen, before[1])

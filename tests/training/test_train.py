@@ -8,10 +8,16 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+from safetensors.torch import load_file
+from sklearn.metrics import f1_score
+from transformers import BertConfig, BertModel, ViTConfig, ViTImageProcessorPil, ViTModel
 
+from training.assemble import train_tokenizer
+from training.recipe import parse_recipe
 from training.sample_memes import draw_memes
-from training.train import main
+from training.train import build_trainer, main
 
 ROOT = Path(__file__).parents[2]
 RECIPE = "training/recipes/quickstart.yaml"
@@ -47,16 +53,9 @@ def test_quickstart_trains_scores_saves_and_labels(tmp_path: Path) -> None:
 def test_a_hub_id_that_cannot_be_reached_names_the_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    draw_memes(tmp_path / "memes", rows=36)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(ValueError, match="--text FOLDER"):
-        main(
-            [
-                str(ROOT / RECIPE),
-                *("--data_dir", str(tmp_path / "memes"), "--output_dir", str(tmp_path / "out")),
-                *("--text", "nobody/no-such-encoder", "--model_options", "{}"),
-            ]
-        )
+        main(frozen_recipe(tmp_path, text="nobody/no-such-encoder"))
 
 
 def test_a_recipe_without_encoders_is_refused(tmp_path: Path) -> None:
@@ -108,3 +107,98 @@ def test_a_problem_stops_the_run_before_anything_is_loaded(tmp_path: Path) -> No
     options = ("--data_dir", str(tmp_path), "--output_dir", str(tmp_path / "out"))
     with pytest.raises(ValueError, match=r"00001\.png.*unreadable_pictures"):
         main([str(ROOT / RECIPE), *options])
+
+
+def frozen_recipe(folder: Path, **recipe: object) -> list[str]:
+    """A recipe around small saved encoders, which stay frozen, on drawn memes."""
+    draw_memes(folder / "memes", rows=72, seed=1)
+    texts = [row["text"] for row in csv.DictReader((folder / "memes" / "train.csv").open())]
+    tokenizer = train_tokenizer(texts, 200)
+    tokenizer.save_pretrained(folder / "text")
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    BertModel(BertConfig(vocab_size=len(tokenizer), **sizes)).save_pretrained(folder / "text")
+    ViTModel(ViTConfig(image_size=32, patch_size=16, **sizes)).save_pretrained(folder / "vision")
+    ViTImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(folder / "vision")
+    values = {
+        **yaml.safe_load((ROOT / RECIPE).read_text()),
+        "data_dir": str(folder / "memes"),
+        "output_dir": str(folder / "out"),
+        "text": str(folder / "text"),
+        "vision": str(folder / "vision"),
+        "model_options": {"learner_hidden_sizes": [8], "hima_hidden_size": 4, "graph_hidden_size": 4},
+        "max_steps": 4,
+        "per_device_train_batch_size": 8,
+        **recipe,
+    }
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(values))
+    return [str(folder / "recipe.yaml")]
+
+
+def test_frozen_features_weights_and_baseline_are_those_of_the_right_rows(tmp_path: Path) -> None:
+    arguments = parse_recipe(frozen_recipe(tmp_path))
+    trainer, processor, majority = build_trainer(*arguments)
+    tables = {
+        name: list(csv.DictReader((tmp_path / "memes" / f"{name}.csv").open()))
+        for name in ("train", "validation")
+    }
+    for rows, table in (
+        (trainer.train_dataset, tables["train"]),
+        (trainer.eval_dataset, tables["validation"]),
+    ):
+        assert len(rows) == len(table)
+        for index in (0, len(table) - 1):
+            picture = tmp_path / "memes" / table[index]["image"]
+            inputs = processor(images=[picture], text=[table[index]["text"]], return_tensors="pt")
+            expected = trainer.model.encode(**inputs)
+            found = rows[index]["features"]
+            torch.testing.assert_close(found["image_embeds"], expected.image_embeds[0], atol=1e-4, rtol=1e-4)
+            torch.testing.assert_close(found["text_embeds"], expected.text_embeds[0], atol=1e-4, rtol=1e-4)
+            assert rows[index]["labels"]["sarcasm"] == int(table[index]["sarcasm"] == "yes")
+    share = sum(row["sarcasm"] == "yes" for row in tables["train"]) / len(tables["train"])
+    weights = trainer.model.config.tasks["sarcasm"]["class_weights"]
+    assert weights == pytest.approx([0.5 / (1 - share), 0.5 / share])
+    truth = [int(row["sarcasm"] == "yes") for row in tables["validation"]]
+    answer = [int(share > 0.5)] * len(truth)
+    assert majority["sarcasm"] == pytest.approx(f1_score(truth, answer, average="macro"))
+
+
+def test_a_run_goes_on_from_a_checkpoint(tmp_path: Path) -> None:
+    recipe = frozen_recipe(tmp_path, save_strategy="steps", save_steps=2)
+    main(recipe)
+    whole = load_file(tmp_path / "out" / "model.safetensors")
+    checkpoint = tmp_path / "out" / "checkpoint-2"
+    assert json.loads((checkpoint / "trainer_state.json").read_text())["global_step"] == 2
+    resumed = str(tmp_path / "resumed")
+    main([*recipe, "--output_dir", resumed, "--resume_from_checkpoint", str(checkpoint)])
+    again = load_file(tmp_path / "resumed" / "model.safetensors")
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+    with pytest.raises((ValueError, OSError)):
+        main([*recipe, "--resume_from_checkpoint", str(tmp_path / "nowhere")])
+
+
+def test_encoders_given_twice_are_refused(tmp_path: Path) -> None:
+    options = {"text_config": {"model_type": "bert"}}
+    with pytest.raises(ValueError, match="text_config"):
+        main(frozen_recipe(tmp_path, model_options=options))
+
+
+def test_a_task_that_no_training_row_is_labelled_for_is_refused(tmp_path: Path) -> None:
+    recipe = frozen_recipe(tmp_path)
+    table = tmp_path / "memes" / "train.csv"
+    rows = list(csv.DictReader(table.open()))
+    with table.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows({**row, "sarcasm": ""} for row in rows)
+    with pytest.raises(ValueError, match=r"no training row is labelled for the tasks \['sarcasm'\]"):
+        main(recipe)
+
+
+def test_every_process_learns_the_same_vocabulary() -> None:
+    code = (
+        "import sys; sys.path.insert(0, '.')\n"
+        "from training.assemble import train_tokenizer\n"
+        "texts = [f'{a}{b} the {b}{a}ing of {a}' for a in ('rain', 'sun') for b in ('day', 'set', 'fall')]\n"
+        "print(sorted(train_tokenizer(texts, 80).get_vocab().items()))"
+    )
+    assert len({run(sys.executable, "-c", code) for _ in range(3)}) == 1

@@ -1,6 +1,9 @@
 """The loop: accumulation does not change the update, and graphs that say nothing are reported."""
 
 import logging
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -108,3 +111,49 @@ def test_graphs_that_say_nothing_are_logged_with_a_warning(
     logged = trainer.state.log_history[0]
     assert logged["image_graph_mean_degree"] >= 0 and logged["text_graph_mean_degree"] > 0
     assert [record.message for record in caplog.records if word in record.message]
+
+
+PROCESS_SCRIPT = """
+import sys
+from pathlib import Path
+
+sys.path[:0] = sys.argv[1:3]
+import torch
+from conftest import make_config
+from test_trainer import TASKS, MultitaskTrainer, train
+from modeling_mmorient import MMOrientForMultitaskClassification
+
+options = {"tasks": TASKS, "use_in_modal": False, "use_cross_modal": False, "use_hima_stage2": False}
+torch.manual_seed(0)
+model = MMOrientForMultitaskClassification(make_config.__wrapped__()(**options))
+before = torch.nn.utils.parameters_to_vector(model.parameters()).detach().clone()
+trainer = train(MultitaskTrainer, model, Path(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5]))
+after = torch.nn.utils.parameters_to_vector(trainer.accelerator.unwrap_model(trainer.model).parameters())
+if trainer.is_world_process_zero():
+    torch.save((after.detach() - before), Path(sys.argv[3]) / f"{sys.argv[4]}.pt")
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_update_of_one(tmp_path: Path) -> None:
+    script = tmp_path / "update.py"
+    script.write_text(PROCESS_SCRIPT)
+    tests = Path(__file__).parents[1]
+    paths = [f"{tests.parent}", f"{tests}"]
+    # The conftest's and this file's names are found from their folders.
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tests), str(tests / "training"), *paths])}
+    for processes, batch in ((1, 16), (2, 4)):
+        launch = [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            f"--nproc_per_node={processes}",
+        ]
+        steps = 16 // (processes * batch)
+        command = [*launch, str(script), *paths, str(tmp_path), str(batch), str(steps)]
+        result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+        assert result.returncode == 0, result.stderr[-3000:]
+    one, two = (torch.load(tmp_path / f"{batch}.pt", weights_only=True) for batch in (16, 4))
+    assert one.abs().max() > 1e-3
+    torch.testing.assert_close(two, one, atol=1e-6, rtol=1e-4)
