@@ -21,16 +21,42 @@ def label_batch(rows: Sequence[Row], tasks: Sequence[str]) -> dict[str, torch.Te
     return {task: torch.tensor([row["labels"][task] for row in rows]) for task in tasks}
 
 
+def raw_inputs(processor: MMOrientProcessor, rows: Sequence[Row]) -> dict[str, Any]:
+    """What the encoders take.
+
+    Args:
+        processor: The model's.
+        rows: With `image` (path, a file's bytes, or None), `text` (string or None) and `row` (for errors:
+            its number).
+
+    Raises:
+        ValueError: If a picture or a text cannot be read; the message names the table's row.
+    """
+    images, texts = [row["image"] for row in rows], [row["text"] for row in rows]
+    try:
+        return dict(processor(images=images, text=texts, return_tensors="pt"))
+    except ValueError:
+        _name_bad_row(processor, rows)
+        raise
+
+
+def _name_bad_row(processor: MMOrientProcessor, rows: Sequence[Row]) -> None:
+    """Raise the error of the first row that fails by itself: a batch knows the places in the batch alone."""
+    for row in rows:
+        try:
+            processor(images=[row["image"]], text=[row["text"]])
+        except ValueError as error:
+            raise ValueError(f"row {row['row']}: {str(error).removeprefix('row 0: ')}") from error
+
+
 class MemeCollator:
-    """Batches of raw rows: `image` (path or None), `text` (string or None), `labels`."""
+    """Batches of raw rows: `image`, `text` and `row` as in [`raw_inputs`], and `labels`."""
 
     def __init__(self, processor: MMOrientProcessor, tasks: Sequence[str]) -> None:
         self.processor, self.tasks = processor, list(tasks)
 
     def __call__(self, rows: Sequence[Row]) -> dict[str, Any]:
-        images, texts = [row["image"] for row in rows], [row["text"] for row in rows]
-        inputs = self.processor(images=images, text=texts, return_tensors="pt")
-        return {**inputs, "labels": label_batch(rows, self.tasks)}
+        return {**raw_inputs(self.processor, rows), "labels": label_batch(rows, self.tasks)}
 
 
 class FeatureCollator:

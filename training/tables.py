@@ -41,8 +41,9 @@ def read_table(path: Path, data: DataArguments) -> datasets.Dataset:
     """A table with one row for each meme.
 
     Returns:
-        A dataset with the columns `image` (absolute path or None), `text` (string or None) and `labels`
-        (task name to class index, -100 where the cell is empty), in the order of the file.
+        A dataset with the columns `row` (number as a spreadsheet shows it), `image` (absolute path or None),
+        `text` (string or None) and `labels` (task name to class index, -100 where the cell is empty), in
+        the order of the file.
 
     Raises:
         TableError: For a missing file, column, picture or label, naming the rows.
@@ -61,7 +62,8 @@ def read_table(path: Path, data: DataArguments) -> datasets.Dataset:
     specs = task_specs(data.tasks)
     by_task = {name: _read_labels(columns, spec, data.tasks[name], path) for name, spec in specs.items()}
     labels = [dict(zip(by_task, row, strict=True)) for row in zip(*by_task.values(), strict=True)]
-    return datasets.Dataset.from_dict({"image": images, "text": texts, "labels": labels})
+    rows = [_row_number(row) for row in range(len(labels))]
+    return datasets.Dataset.from_dict({"row": rows, "image": images, "text": texts, "labels": labels})
 
 
 def hold_out(table: datasets.Dataset, share: float, seed: int) -> tuple[datasets.Dataset, datasets.Dataset]:
@@ -200,8 +202,13 @@ def _duplicate_groups(images: Sequence[str | None], texts: Sequence[str | None])
     return [find(row) for row in range(len(images))]
 
 
+def _row_number(row: int) -> int:
+    """As a spreadsheet shows it: the header is row 1."""
+    return row + 2
+
+
 def _rows(rows: Sequence[int]) -> str:
-    """Row numbers as a spreadsheet shows them: the header is row 1."""
-    shown = ", ".join(str(row + 2) for row in rows[:5])
+    """Row numbers in words."""
+    shown = ", ".join(str(_row_number(row)) for row in rows[:5])
     more = f" and {len(rows) - 5} more" if len(rows) > 5 else ""
     return f"row {shown}" if len(rows) == 1 else f"rows {shown}{more}"

@@ -53,3 +53,17 @@ def test_features_computed_once_give_the_logits_of_the_raw_rows(
         expected, found = model(**raw), model(**cached)
     torch.testing.assert_close(found.logits["sentiment"], expected.logits["sentiment"], atol=1e-5, rtol=0)
     torch.testing.assert_close(found.loss, expected.loss, atol=1e-5, rtol=0)
+
+
+def test_a_row_that_cannot_be_read_is_named_by_its_number_in_the_table() -> None:
+    def processor(images: list[Any], text: list[Any], return_tensors: str | None = None) -> dict[str, Any]:
+        for row, value in enumerate(text):
+            if value is None:
+                raise ValueError(f"row {row}: nothing to read")
+        return {}
+
+    rows = [{"row": 7 + index, "image": None, "text": text, "labels": {}} for index, text in enumerate("ab")]
+    collator = MemeCollator(processor, [])  # type: ignore[arg-type]
+    assert collator(rows) == {"labels": {}}
+    with pytest.raises(ValueError, match=r"^row 8: nothing to read$"):
+        collator([rows[0], {**rows[1], "text": None}])

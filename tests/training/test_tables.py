@@ -51,6 +51,7 @@ def test_rows_in_order_with_empty_cells_as_missing(read: Callable[..., Any], fol
     assert table["image"][:] == [*images, None]
     assert [row["sentiment"] for row in table["labels"]] == [1, 0, -100, 1]
     assert [row["humour"] for row in table["labels"]] == [1, -100, 0, 1]
+    assert table["row"][:] == [2, 3, 4, 5]
 
 
 def test_a_byte_order_mark_is_no_part_of_the_header(read: Callable[..., Any]) -> None:
