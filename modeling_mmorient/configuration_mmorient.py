@@ -300,7 +300,7 @@ def _without_paths(values: Any) -> Any:
     """Where an encoder once lay on somebody's disk is nobody else's business."""
     if not isinstance(values, dict):
         return values
-    return {key: _without_paths(value) for key, value in values.items() if key != "_name_or_path"}
+    return {key: "" if key == "_name_or_path" else _without_paths(value) for key, value in values.items()}
 
 
 def _without_name(spec: TaskSpec) -> dict[str, Any]:

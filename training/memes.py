@@ -60,10 +60,11 @@ class Memes:
         )
 
     def to_dataset(self) -> datasets.Dataset:
-        """Rows of `image` (path, file's bytes or None), `text` (string or None), `labels` (task to label)."""
+        """Rows of `row` (its number), `image` (path, bytes or None), `text` (or None) and `labels`."""
         rows = zip(*self.labels.values(), strict=True)
         labels = [dict(zip(self.labels, row, strict=True)) for row in rows]
         columns = {
+            "row": pa.array(self.table.numbers, pa.int64()),
             "image": self.pictures.values,
             "text": pa.array(self.texts, pa.string()),
             "labels": pa.array(labels),

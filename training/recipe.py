@@ -108,7 +108,9 @@ class ModelArguments:
         model_options: Further fields of `MMOrientConfig`. On the command line, JSON that is laid over
             the recipe's.
         processor_options: Further arguments of `MMOrientProcessor`, in the same way.
-        precompute_features: Run frozen encoders once over the data, and keep their features in memory.
+        precompute_features: Run frozen encoders once over the data, and train on their features.
+        feature_cache: Folder where those features are kept; every later run with the same encoders,
+            processor, pictures and texts takes them from there, whatever its labels are.
     """
 
     joint: str | None = None
@@ -117,6 +119,7 @@ class ModelArguments:
     model_options: dict | str | None = None
     processor_options: dict | str | None = None
     precompute_features: bool = True
+    feature_cache: str = "runs/features"
 
     def __post_init__(self) -> None:
         for role in ("joint", "text", "vision"):

@@ -9,6 +9,7 @@ Fields are those of `DataArguments`, `ModelArguments` (`training/recipe.py`) and
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from transformers import TrainingArguments, set_seed
 
 from training.assemble import assemble
-from training.batches import FeatureCollator, MemeCollator, precompute_features
+from training.batches import FeatureCollator, MemeCollator
+from training.feature_cache import cached_features
 from training.inspection import inspection_report
 from training.labels import balanced_weights, labelled_tasks, task_specs
 from training.recipe import DataArguments, ModelArguments, parse_recipe
@@ -50,22 +52,23 @@ def build_trainer(
     texts = [text for text in train["text"][:] if text]
     model, processor = assemble(model_arguments, tasks, texts)
     collator: MemeCollator | FeatureCollator = MemeCollator(processor, list(tasks))
-    rows: list[Any] = [train, validation]
+    rows: Mapping[str, Any] = {"training": train, "validation": validation}
     if model.config.freeze_encoders and model_arguments.precompute_features:
-        assert isinstance(collator, MemeCollator)
-        batch_size = training.per_device_eval_batch_size
-        rows = [
-            precompute_features(
-                model, table, collator, batch_size, training.device, f"features of {name} rows"
-            )
-            for name, table in (("training", train), ("validation", validation))
-        ]
+        rows = cached_features(
+            rows,
+            model,
+            processor,
+            model_arguments.feature_cache,
+            batch_size=training.per_device_eval_batch_size,
+            device=training.device,
+            workers=training.dataloader_num_workers,
+        )
         collator = FeatureCollator(list(tasks))
     trainer = MultitaskTrainer(
         model=model,
         args=training,
-        train_dataset=rows[0],
-        eval_dataset=rows[1],
+        train_dataset=rows["training"],
+        eval_dataset=rows["validation"],
         data_collator=collator,
         compute_metrics=compute_metrics,
         processing_class=processor,
@@ -90,6 +93,8 @@ def main(argv: list[str]) -> None:
         results = {"metrics": metrics, "majority": majority, "recipe": argv}
         (output / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
         print(f"\n{score_table(metrics, majority)}\n\nmodel, processor and results.json: {output}")
+    # Processes that leave at different times would abort the others.
+    trainer.accelerator.end_training()
 
 
 if __name__ == "__main__":

@@ -12,26 +12,24 @@ import pytest
 import torch
 from transformers import Trainer, TrainingArguments
 
-from training.batches import FeatureCollator, FeatureRows
+from training.batches import FeatureCollator
 from training.trainer import MultitaskTrainer
 
 TASKS = {"sentiment": ["a", "b", "c"], "humour": ["no", "yes"]}
 
 
-def feature_rows(model: Any, count: int) -> FeatureRows:
+def feature_rows(model: Any, count: int) -> list[dict[str, Any]]:
     config, generator = model.config, torch.Generator().manual_seed(0)
     widths = {"image_embeds": config.image_embed_dim, "text_embeds": config.text_embed_dim}
-    features, labels = [], []
+    rows = []
     for index in range(count):
         row = {name: torch.randn(width, generator=generator) for name, width in widths.items()}
         row["region_features"] = torch.randn(4, config.region_dim, generator=generator)
         row["token_features"] = torch.randn(3 + index % 3, config.token_dim, generator=generator)
-        features.append(row)
         # Partial on purpose: the known labels are spread unevenly over the batches.
-        labels.append(
-            {"sentiment": index % 3 if index < 5 else -100, "humour": index % 2 if index % 4 else -100}
-        )
-    return FeatureRows(features, labels)
+        labels = {"sentiment": index % 3 if index < 5 else -100, "humour": index % 2 if index % 4 else -100}
+        rows.append({"features": row, "labels": labels})
+    return rows
 
 
 def train(
@@ -131,6 +129,7 @@ trainer = train(MultitaskTrainer, model, Path(sys.argv[3]), int(sys.argv[4]), in
 after = torch.nn.utils.parameters_to_vector(trainer.accelerator.unwrap_model(trainer.model).parameters())
 if trainer.is_world_process_zero():
     torch.save((after.detach() - before), Path(sys.argv[3]) / f"{sys.argv[4]}.pt")
+trainer.accelerator.end_training()
 """
 
 

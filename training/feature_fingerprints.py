@@ -1,0 +1,130 @@
+"""Fingerprints of what features are computed from: encoders and processor once, and every row."""
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from modeling_mmorient import MMOrientForMultitaskClassification, MMOrientProcessor
+from modeling_mmorient.version import __version__
+
+# Raise it when rows are stored otherwise than before.
+CACHE_FORMAT = 1
+ROLES = ("joint_config", "text_config", "vision_config")
+# Settings that say where something came from or how it runs, not what it computes.
+INCIDENTAL = (
+    "_name_or_path",
+    "name_or_path",
+    "_commit_hash",
+    "transformers_version",
+    "auto_map",
+    "is_local",
+    "local_files_only",
+    "max_length",  # of a tokenizer; the processor has its own
+)
+# Written out by a tokenizer that was saved before, and left out by one that was not.
+DEFAULTS = {
+    "pad_to_multiple_of": None,
+    "pad_token_type_id": 0,
+    "padding_side": "right",
+    "stride": 0,
+    "truncation_side": "right",
+    "truncation_strategy": "longest_first",
+}
+# A tokenizer's file also holds how the latest call padded and cut, which every call sets anew.
+OF_THE_LATEST_CALL = ("truncation", "padding")
+
+
+def encoder_fingerprint(model: MMOrientForMultitaskClassification, processor: MMOrientProcessor) -> str:
+    """SHA-256, in hexadecimal digits, of all that turns a picture and a text into features.
+
+    That is the encoders' configurations and weights, the files that the processor saves (its options,
+    vocabularies and code), which features the model reads, and the versions of this package, of
+    transformers and of the cache's format. Names, paths, tasks and the rest of the model are no part of it.
+    """
+    config = model.config
+    digest = hashlib.sha256()
+    described = {
+        "format": CACHE_FORMAT,
+        "versions": [__version__, transformers.__version__],
+        "reads": {"rows": config.needs_rows, "embeds": config.needs_embeds},
+        "encoders": {role: _encoder_settings(getattr(config, role)) for role in ROLES},
+    }
+    digest.update(_canonical(described))
+    for name, tensor in sorted(model.encoders.state_dict().items()):
+        values = tensor.detach().cpu().contiguous()
+        digest.update(_canonical([name, str(values.dtype), list(values.shape)]))
+        digest.update(values.reshape(-1).view(torch.uint8).numpy())
+    for name, content in _processor_files(processor):
+        digest.update(_canonical([name, len(content)]))
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def row_keys(rows: Iterable[Mapping[str, Any]], table: str) -> list[bytes]:
+    """SHA-256 of each row's text and of its picture file's bytes; labels and file names are no part.
+
+    Args:
+        rows: With `image` (path, a file's bytes, or None), `text` (string or None) and `row` (its number, for
+            errors).
+        table: What the rows are called in errors.
+
+    Raises:
+        ValueError: If a picture file cannot be read; the message names the row.
+    """
+    keys = []
+    for row in rows:
+        try:
+            picture = None if row["image"] is None else _picture_digest(row["image"])
+        except OSError as error:
+            raise ValueError(
+                f"row {row['row']} of the {table} rows: cannot read its picture: {error}"
+            ) from None
+        keys.append(hashlib.sha256(_canonical([row["text"], picture])).digest())
+    return keys
+
+
+def _picture_digest(picture: str | bytes) -> str:
+    if isinstance(picture, bytes):
+        return hashlib.sha256(picture).hexdigest()
+    with open(picture, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _encoder_settings(config: Any) -> Any:
+    return None if config is None else _without(config.to_dict(), INCIDENTAL)
+
+
+def _processor_files(processor: MMOrientProcessor) -> list[tuple[str, bytes]]:
+    """Names and contents of the files that the processor saves, free of incidental settings."""
+    with tempfile.TemporaryDirectory() as name:
+        processor.save_pretrained(name)
+        paths = sorted(path for path in Path(name).rglob("*") if path.is_file())
+        return [(path.relative_to(name).as_posix(), _content(path)) for path in paths]
+
+
+def _content(path: Path) -> bytes:
+    if path.suffix != ".json":
+        return path.read_bytes()
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    if path.name == "tokenizer.json":
+        return _canonical(_without(settings, OF_THE_LATEST_CALL))
+    if path.name == "tokenizer_config.json":
+        settings = {key: value for key, value in settings.items() if (key, value) not in DEFAULTS.items()}
+    return _canonical(_without(settings, INCIDENTAL))
+
+
+def _without(settings: Any, names: tuple[str, ...]) -> Any:
+    if not isinstance(settings, dict):
+        return settings
+    return {key: _without(value, names) for key, value in settings.items() if key not in names}
+
+
+def _canonical(value: Any) -> bytes:
+    """JSON whose bytes depend on nothing but the value."""
+    return json.dumps(value, sort_keys=True, default=str).encode("ascii")
