@@ -87,7 +87,11 @@ def build_encoder_config(role: str, value: Any) -> PretrainedConfig | None:
     _refuse_forbidden_keys(role, value)
     if isinstance(value, PretrainedConfig):
         return copy.deepcopy(value)
-    return CONFIG_MAPPING[kind](**{key: item for key, item in value.items() if key != "model_type"})
+    fields = {key: item for key, item in value.items() if key != "model_type"}
+    try:
+        return CONFIG_MAPPING[kind](**fields)
+    except Exception as error:  # each kind checks its fields in its own way
+        raise ValueError(f"`{role}` is no configuration of the kind {kind!r}: {error}") from error
 
 
 def _refuse_forbidden_keys(place: str, contents: Any) -> None:

@@ -79,3 +79,8 @@ def test_configuration_of_the_caller_is_not_changed():
     given = {"model_type": "bert", **SMALL}
     build_encoder_config("text_config", given)
     assert given == {"model_type": "bert", **SMALL}
+
+
+def test_a_wrong_field_of_an_encoder_is_named_with_its_role():
+    with pytest.raises(ValueError, match=r"text_config.*bert"):
+        build_encoder_config("text_config", {"model_type": "bert", "hidden_size": "abc"})
