@@ -11,6 +11,7 @@ from transformers import initialization as init
 from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 
+from .calibration import decisions, probabilities
 from .configuration_mmorient import ENCODER_ROLES, MMOrientConfig
 from .encoders import FeatureEncoders, encoder_options, has_attention_choice
 from .feature_inputs import FeatureInputs, RawInputs
@@ -410,3 +411,19 @@ class MMOrientForMultitaskClassification(MMOrientPreTrainedModel):
             token_attention=fused.token_attention,
             graph_health=fused.graph_health,
         )
+
+    def probabilities(self, logits: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Calibrated probabilities (batch_size, classes) by task, from the output's `logits`.
+
+        Of each class, summing to one; for `multilabel` of each label by itself. See `calibration.py`.
+        """
+        specs = self.config.task_specs
+        return {name: probabilities(specs[name], values) for name, values in logits.items()}
+
+    def decisions(self, probabilities: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """What the model answers: class indices (batch_size,) by task, from [`~probabilities`].
+
+        For `multilabel` (batch_size, labels) of 0 and 1. Where the tasks have thresholds, those decide.
+        """
+        specs = self.config.task_specs
+        return {name: decisions(specs[name], values) for name, values in probabilities.items()}

@@ -83,10 +83,11 @@ def task_loss(
 ) -> torch.Tensor:
     r"""Loss of one task over the labels that are known, in float32.
 
-        L = (1 / N) Σ_i w(y_i) CE(logits_i, y_i)
+        L = -(1 / N) Σ_i Σ_c w_c t_ic log p_ic,    t_i = (1 - ε) onehot(y_i) + ε / C
 
-    `multilabel` has the binary cross-entropy of each known (row, label) pair instead, with w on the
-    positives. Without a known label the loss and its gradients are exactly zero.
+    with the class weights w and the label smoothing ε of the task. `multilabel` has the binary
+    cross-entropy of each known (row, label) pair instead, with w on the positives and the target
+    (1 - ε) y + ε / 2. Without a known label the loss and its gradients are exactly zero.
 
     Args:
         spec: The task.
@@ -101,14 +102,20 @@ def task_loss(
     if spec.class_weights is not None:
         weight = torch.tensor(spec.class_weights, device=logits.device)
     if spec.kind == "multilabel":
-        targets = labels.clamp(min=0).to(logits.dtype)
+        smoothing = spec.label_smoothing
+        targets = (1 - smoothing) * labels.clamp(min=0).to(logits.dtype) + smoothing / 2
         losses = nn.functional.binary_cross_entropy_with_logits(
             logits, targets, pos_weight=weight, reduction="none"
         )
         total = losses.masked_fill(~known, 0.0).sum()
     else:
         total = nn.functional.cross_entropy(
-            logits, labels, weight=weight, ignore_index=IGNORE_INDEX, reduction="sum"
+            logits,
+            labels,
+            weight=weight,
+            ignore_index=IGNORE_INDEX,
+            reduction="sum",
+            label_smoothing=spec.label_smoothing,
         )
     count = known.sum() if num_labeled is None else torch.as_tensor(num_labeled, device=logits.device)
     return total / count.clamp(min=1)

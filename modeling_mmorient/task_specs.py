@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 TASK_KINDS = ("multiclass", "multilabel", "ordinal")
@@ -21,6 +21,11 @@ class TaskSpec:
         weight: Factor of the task in the total loss; 0 trains the task's head not at all.
         class_weights: Factor of each class (`multilabel`: of each label's positives) in the task's
             loss; None means 1 for all.
+        label_smoothing: Share of the training target that is spread evenly over all classes (`multilabel`:
+            over yes and no), in [0, 1).
+        temperature: What the logits are divided by to become probabilities; fitted after training.
+        thresholds: Probability above which a label holds, in (0, 1): one for each label of a `multilabel`
+            task, a single one for the second label of a task with two. None: one half.
     """
 
     name: str
@@ -28,6 +33,9 @@ class TaskSpec:
     kind: str = "multiclass"
     weight: float = 1.0
     class_weights: tuple[float, ...] | None = None
+    label_smoothing: float = 0.0
+    temperature: float = 1.0
+    thresholds: tuple[float, ...] | None = None
 
     @property
     def num_labels(self) -> int:
@@ -83,12 +91,12 @@ def _split_name(entry: Any) -> tuple[Any, Any]:
 
 def _parse_task(name: str, entry: Any) -> TaskSpec:
     if isinstance(entry, Mapping):
-        allowed = ("labels", "kind", "weight", "class_weights")
+        allowed = [field.name for field in fields(TaskSpec) if field.name != "name"]
         unknown = sorted(str(key) for key in entry if key not in allowed)
         if unknown or "labels" not in entry:
             raise ValueError(
                 f"task {name!r} has the keys {sorted(map(str, entry))}: "
-                f'"labels" is needed, and of {list(allowed)} only.'
+                f'"labels" is needed, and of {allowed} only.'
             )
         options = dict(entry)
         labels = options.pop("labels")
@@ -107,7 +115,14 @@ def _parse_task(name: str, entry: Any) -> TaskSpec:
                 f"{len(checked)} labels, or None."
             )
         class_weights = tuple(_check_factor(name, "class_weights", value) for value in class_weights)
-    return TaskSpec(name, checked, kind, weight, class_weights)
+    smoothing = _check_factor(name, "label_smoothing", options.get("label_smoothing", 0.0))
+    if smoothing >= 1:
+        raise ValueError(f"task {name!r} has label_smoothing {smoothing!r}: give a number in [0, 1).")
+    temperature = _check_factor(name, "temperature", options.get("temperature", 1.0))
+    if temperature == 0:
+        raise ValueError(f"task {name!r} has temperature {temperature!r}: give a number above 0.")
+    thresholds = _check_thresholds(name, options.get("thresholds"), kind, len(checked))
+    return TaskSpec(name, checked, kind, weight, class_weights, smoothing, temperature, thresholds)
 
 
 def _check_labels(name: str, labels: Any, kind: str) -> tuple[str, ...]:
@@ -125,6 +140,23 @@ def _check_labels(name: str, labels: Any, kind: str) -> tuple[str, ...]:
             "each of them once."
         )
     return tuple(labels)
+
+
+def _check_thresholds(name: str, values: Any, kind: str, num_labels: int) -> tuple[float, ...] | None:
+    if values is None:
+        return None
+    if kind != "multilabel" and num_labels > 2:
+        raise ValueError(
+            f"task {name!r} has thresholds {values!r}: of its {num_labels} classes the most probable one is "
+            "the answer. Leave them out; they are for multilabel tasks and tasks with two labels."
+        )
+    number = num_labels if kind == "multilabel" else 1
+    if not isinstance(values, list | tuple) or len(values) != number:
+        raise ValueError(f"task {name!r} has thresholds {values!r}: give a list of {number}, or None.")
+    checked = tuple(_check_factor(name, "thresholds", value) for value in values)
+    if not all(0 < value < 1 for value in checked):
+        raise ValueError(f"task {name!r} has thresholds {values!r}: each is a number in (0, 1).")
+    return checked
 
 
 def _check_factor(name: str, field: str, value: Any) -> float:

@@ -17,19 +17,26 @@ import modeling_mmorient  # noqa: F401  (teaches the Auto classes the model type
 
 
 @torch.inference_mode()
-def label_meme(folder: str, image: str | None, text: str | None) -> dict[str, dict[str, float]]:
-    """Probability of every label by task."""
+def label_meme(
+    folder: str, image: str | None, text: str | None
+) -> dict[str, tuple[list[str], dict[str, float]]]:
+    """The answers and the probability of every label, by task."""
     model, processor = AutoModel.from_pretrained(folder), AutoProcessor.from_pretrained(folder)
     inputs = processor(
         images=None if image is None else [image],
         text=None if text is None else [text],
         return_tensors="pt",
     )
+    probabilities = model.probabilities(model(**inputs).logits)
+    decisions = model.decisions(probabilities)
     answers = {}
-    for task, logits in model(**inputs).logits.items():
-        spec = model.config.task_specs[task]
-        scores = logits[0].sigmoid() if spec.kind == "multilabel" else logits[0].softmax(-1)
-        answers[task] = dict(zip(spec.labels, scores.tolist(), strict=True))
+    for task, spec in model.config.task_specs.items():
+        chosen = decisions[task][0].tolist()
+        indices = (
+            [index for index, holds in enumerate(chosen) if holds] if spec.kind == "multilabel" else [chosen]
+        )
+        scores = dict(zip(spec.labels, probabilities[task][0].tolist(), strict=True))
+        answers[task] = ([spec.labels[index] for index in indices], scores)
     return answers
 
 
@@ -45,10 +52,9 @@ def main(argv: list[str]) -> None:
         answers = label_meme(arguments.model, arguments.image, arguments.text)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
-    for task, scores in answers.items():
-        best = max(scores, key=lambda label: scores[label])
-        others = ", ".join(f"{label} {score:.2f}" for label, score in scores.items())
-        print(f"{task}: {best}  ({others})")
+    for task, (labels, scores) in answers.items():
+        shares = ", ".join(f"{label} {score:.2f}" for label, score in scores.items())
+        print(f"{task}: {', '.join(labels) or 'none of them'}  ({shares})")
 
 
 if __name__ == "__main__":

@@ -70,6 +70,9 @@ def test_tasks_in_long_form_are_kept_in_full():
         "kind": "multiclass",
         "weight": 1.0,
         "class_weights": None,
+        "label_smoothing": 0.0,
+        "temperature": 1.0,
+        "thresholds": None,
     }
 
 

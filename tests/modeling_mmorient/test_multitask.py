@@ -107,6 +107,28 @@ def test_unlabelled_batch_has_zero_loss_that_can_be_propagated(make_config, kind
     assert all(torch.equal(p.grad, torch.zeros_like(p)) for p in heads.parameters())
 
 
+@pytest.mark.parametrize("kind", ["multiclass", "ordinal"])
+def test_smoothed_loss_matches_plain_python(kind):
+    weights = (1.0, 3.0, 0.5)
+    spec = TaskSpec("t", ("a", "b", "c"), kind, class_weights=weights, label_smoothing=0.3)
+    logits, labels = [[0.3, -2.0, 1.5], [4.0, 0.1, -0.7], [0.0, 1.0, 0.0]], [1, 0, -100]
+    total = 0.0
+    for scores, label in zip(logits[:2], labels[:2], strict=True):
+        for c, p in enumerate(softmax(scores)):
+            total -= weights[c] * (0.7 * (c == label) + 0.1) * math.log(p)
+    loss = task_loss(spec, torch.tensor(logits), torch.tensor(labels))
+    torch.testing.assert_close(loss, torch.tensor(total / 2))
+
+
+def test_smoothed_multilabel_loss_matches_plain_python():
+    spec = TaskSpec("t", ("a", "b"), "multilabel", class_weights=(2.0, 1.0), label_smoothing=0.2)
+    loss = task_loss(spec, torch.tensor([[0.5, -1.0]]), torch.tensor([[1, 0]]))
+    yes, no = sigmoid(0.5), sigmoid(-1.0)
+    expected = -(2 * 0.9 * math.log(yes) + 0.1 * math.log(1 - yes))
+    expected -= 0.1 * math.log(no) + 0.9 * math.log(1 - no)
+    torch.testing.assert_close(loss, torch.tensor(expected / 2))
+
+
 def test_multilabel_loss_matches_plain_python():
     spec = TaskSpec("about", ("a", "b", "c"), "multilabel", class_weights=(1.0, 3.0, 0.5))
     logits = [[0.3, -2.0, 1.5], [4.0, 0.1, -0.7]]

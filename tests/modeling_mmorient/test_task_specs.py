@@ -9,6 +9,8 @@ LONG = {
     "kind": "ordinal",
     "weight": 0.5,
     "class_weights": [1, 2.5, 3],
+    "label_smoothing": 0.1,
+    "temperature": 1.5,
 }
 
 
@@ -21,7 +23,7 @@ def test_short_form_is_multiclass():
 def test_forms_mean_the_same():
     expected = {
         "zeta": TaskSpec("zeta", ("a", "b")),
-        "humour": TaskSpec("humour", ("none", "some", "much"), "ordinal", 0.5, (1.0, 2.5, 3.0)),
+        "humour": TaskSpec("humour", ("none", "some", "much"), "ordinal", 0.5, (1.0, 2.5, 3.0), 0.1, 1.5),
     }
     mapping = {"zeta": ("a", "b"), "humour": LONG}
     listed = [{"name": "zeta", "labels": ["a", "b"]}, {"name": "humour", **LONG}]
@@ -32,7 +34,11 @@ def test_forms_mean_the_same():
 
 def test_long_form_survives_json():
     specs = parse_tasks(
-        {"zeta": ["a", "b"], "humour": LONG, "about": {"labels": ["x"], "kind": "multilabel"}}
+        {
+            "zeta": {"labels": ["a", "b"], "thresholds": [0.3]},
+            "humour": LONG,
+            "about": {"labels": ["x", "y"], "kind": "multilabel", "thresholds": (0.5, 0.7)},
+        }
     )
     text = json.dumps([spec.to_dict() for spec in specs.values()])
     assert parse_tasks(json.loads(text)) == specs
@@ -73,6 +79,15 @@ def test_long_form_survives_json():
         ({"t": {"labels": ["a", "b"], "class_weights": "12"}}, ["'t'", "class_weights", "'12'"]),
         ({"t": {"labels": ["a", "b"], "class_weights": 2}}, ["'t'", "class_weights", "2"]),
         ({"t": {"labels": ["a", "b"], "class_weights": {0: 1.0, 1: 2.0}}}, ["'t'", "class_weights"]),
+        ({"t": {"labels": ["a", "b"], "label_smoothing": 1}}, ["'t'", "label_smoothing", "[0, 1)"]),
+        ({"t": {"labels": ["a", "b"], "label_smoothing": -0.1}}, ["'t'", "label_smoothing", "-0.1"]),
+        ({"t": {"labels": ["a", "b"], "temperature": 0}}, ["'t'", "temperature", "above 0"]),
+        ({"t": {"labels": ["a", "b"], "temperature": None}}, ["'t'", "temperature", "None"]),
+        ({"t": {"labels": ["a", "b"], "thresholds": [0.2, 0.8]}}, ["'t'", "thresholds", "list of 1"]),
+        ({"t": {"labels": ["a", "b"], "thresholds": 0.2}}, ["'t'", "thresholds", "list of 1"]),
+        ({"t": {"labels": ["a", "b"], "thresholds": [1]}}, ["'t'", "thresholds", "(0, 1)"]),
+        ({"t": {"labels": ["a", "b", "c"], "thresholds": [0.5]}}, ["'t'", "3 classes", "most probable"]),
+        ({"t": {"labels": ["a", "b"], "kind": "multilabel", "thresholds": [0.5]}}, ["'t'", "list of 2"]),
     ],
 )
 def test_anything_else_is_refused_with_a_word(tasks, words):

@@ -1,0 +1,43 @@
+"""From logits to probabilities and decisions, with what is fitted after training and saved with the tasks."""
+
+import torch
+
+from .task_specs import TaskSpec
+
+
+def probabilities(spec: TaskSpec, logits: torch.Tensor) -> torch.Tensor:
+    r"""Calibrated probabilities of one task, in float32.
+
+        p = softmax(logits / T),   for `multilabel`  p = sigmoid(logits / T)
+
+    with the task's temperature T (Guo et al., On Calibration of Modern Neural Networks, 2017).
+
+    Args:
+        spec: The task; its `temperature` is T.
+        logits: (..., C).
+
+    Returns:
+        (..., C): of each class, summing to one; for `multilabel` of each label by itself.
+    """
+    scaled = logits.float() / spec.temperature
+    return scaled.sigmoid() if spec.kind == "multilabel" else scaled.softmax(-1)
+
+
+def decisions(spec: TaskSpec, probabilities: torch.Tensor) -> torch.Tensor:
+    """What one task answers.
+
+    Args:
+        spec: The task. With `thresholds`, a label holds where its probability is above its threshold: each
+            label of a `multilabel` task, the second label of a task with two. Without: one half, and of
+            several classes the most probable.
+        probabilities: (..., C), from [`probabilities`].
+
+    Returns:
+        (...) class indices; for `multilabel` (..., C) of 0 and 1.
+    """
+    if spec.kind == "multilabel":
+        limits = probabilities.new_tensor(spec.thresholds or [0.5] * spec.num_labels)
+        return (probabilities > limits).long()
+    if spec.thresholds is not None:
+        return (probabilities[..., 1] > spec.thresholds[0]).long()
+    return probabilities.argmax(-1)
