@@ -72,6 +72,10 @@ class MMOrientConfig(PretrainedConfig):
             (default), which takes the fastest one measured for the size of the batch.
         learner_hidden_sizes: Widths of the learner's hidden layers. Defaults to (4618, 2048).
         learner_dropout: Dropout after each of them, in [0, 1). Defaults to 0.2.
+        modality_dropout: Probability that in training a row loses its picture or its text, in [0, 1).
+            Defaults to 0.
+        uncertainty_weighting: Learn each task's share in the loss (`UncertaintyWeighting`). Defaults to
+            False: the tasks' weights alone decide.
 
     Raises:
         ValueError: Naming the field, the value and the remedy.
@@ -121,6 +125,8 @@ class MMOrientConfig(PretrainedConfig):
     aggregation: str = "auto"
     learner_hidden_sizes: Any = (4618, 2048)
     learner_dropout: float = 0.2
+    modality_dropout: float = 0.0
+    uncertainty_weighting: bool = False
 
     def __post_init__(self, **kwargs: Any) -> None:
         if self.joint_config == "default":
@@ -130,7 +136,7 @@ class MMOrientConfig(PretrainedConfig):
         for role in ENCODER_ROLES:
             setattr(self, role, build_encoder_config(role, getattr(self, role)))
         specs = parse_tasks(MEME_TASKS if self.tasks is None else self.tasks)
-        self.tasks = {name: _without_name(spec) for name, spec in specs.items()}
+        self.tasks = {name: spec.to_options() for name, spec in specs.items()}
         if not isinstance(self.learner_hidden_sizes, list | tuple):
             raise ValueError(
                 f"`learner_hidden_sizes` is {self.learner_hidden_sizes!r}: give a list of whole numbers."
@@ -247,6 +253,7 @@ class MMOrientConfig(PretrainedConfig):
             if threshold is not None:
                 self._require_number(f"{modality}_threshold", threshold, -1.0, 1.0)
         self._require_number("learner_dropout", self.learner_dropout, 0.0, 1.0)
+        self._require_number("modality_dropout", self.modality_dropout, 0.0, 1.0)
         self._require_number("hima_momentum", self.hima_momentum, 0.0, 1.0, closed=True)
 
     def _check_switches(self) -> None:
@@ -259,6 +266,7 @@ class MMOrientConfig(PretrainedConfig):
             "use_hima_stage2",
             "use_in_modal",
             "use_cross_modal",
+            "uncertainty_weighting",
         )
         for field in switches:
             if not isinstance(getattr(self, field), bool):
@@ -301,7 +309,3 @@ def _without_paths(values: Any) -> Any:
     if not isinstance(values, dict):
         return values
     return {key: "" if key == "_name_or_path" else _without_paths(value) for key, value in values.items()}
-
-
-def _without_name(spec: TaskSpec) -> dict[str, Any]:
-    return {key: value for key, value in spec.to_dict().items() if key != "name"}

@@ -67,11 +67,13 @@ class GraphHealth:
         mean_degree: Mean number of neighbours, a scalar tensor; the sample itself does not count.
         isolated_share: Share of rows without a neighbour, a scalar tensor in [0, 1].
         complete_share: Share of rows joined with every other row, a scalar tensor in [0, 1].
+        degrees: Number of neighbours of each row, (B,); -1 for rows without the modality.
     """
 
     mean_degree: torch.Tensor
     isolated_share: torch.Tensor
     complete_share: torch.Tensor
+    degrees: torch.Tensor
 
 
 @dataclass

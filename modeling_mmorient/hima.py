@@ -5,6 +5,7 @@ from torch import nn
 
 from .configuration_mmorient import MMOrientConfig
 from .features import AttentionFeatures, EncodedFeatures
+from .global_batch import GlobalBatch
 
 
 class AttentionPooling(nn.Module):
@@ -68,7 +69,8 @@ class BatchBias(nn.Module):
             their number reaches 1 / momentum, so that no initial zero weighs on the mean.
 
     Shapes:
-        vectors (B, d), present (B,) with True = present; returns (B, d).
+        vectors (B, d), present (B,) with True = present; returns (B, d). With `batch`, g is that of the
+        rows of all processes.
     """
 
     running_g: torch.Tensor
@@ -81,10 +83,15 @@ class BatchBias(nn.Module):
         self.register_buffer("running_g", torch.zeros(dim))
         self.register_buffer("batches_seen", torch.zeros((), dtype=torch.long))
 
-    def forward(self, vectors: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, vectors: torch.Tensor, present: torch.Tensor, batch: GlobalBatch | None = None
+    ) -> torch.Tensor:
         if not self.training:
             return vectors + self.running_g
-        g, _ = self.attention(vectors, present)
+        samples = vectors
+        if batch is not None:
+            samples, present = batch.gather(vectors), batch.gather(present)
+        g, _ = self.attention(samples, present)
         # One overflow or NaN would stay in a running mean for good.
         self._remember(g.detach().nan_to_num(), present.any() & g.isfinite().all())
         return vectors + g
@@ -120,11 +127,15 @@ class MonomodalAttention(nn.Module):
         self.missing = nn.Parameter(torch.zeros(dim))
 
     def forward(
-        self, rows: torch.Tensor, mask: torch.Tensor, present: torch.Tensor
+        self,
+        rows: torch.Tensor,
+        mask: torch.Tensor,
+        present: torch.Tensor,
+        batch: GlobalBatch | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         vectors, weights = self.attention(rows, mask & present.unsqueeze(-1))
         if self.batch_bias is not None:
-            vectors = self.batch_bias(vectors, present)
+            vectors = self.batch_bias(vectors, present, batch)
         return torch.where(present.unsqueeze(-1), vectors, self.missing), weights
 
 
@@ -136,9 +147,11 @@ class HierarchicalAttention(nn.Module):
         self.image = MonomodalAttention(config, config.region_dim)
         self.text = MonomodalAttention(config, config.token_dim)
 
-    def forward(self, features: EncodedFeatures) -> AttentionFeatures:
+    def forward(self, features: EncodedFeatures, batch: GlobalBatch | None = None) -> AttentionFeatures:
         image, region_attention = self.image(
-            features.region_features, features.region_mask, features.image_present
+            features.region_features, features.region_mask, features.image_present, batch
         )
-        text, token_attention = self.text(features.token_features, features.token_mask, features.text_present)
+        text, token_attention = self.text(
+            features.token_features, features.token_mask, features.text_present, batch
+        )
         return AttentionFeatures(torch.cat([image, text], -1), region_attention, token_attention)

@@ -16,8 +16,16 @@ from .configuration_mmorient import ENCODER_ROLES, MMOrientConfig
 from .encoders import FeatureEncoders, encoder_options, has_attention_choice
 from .feature_inputs import FeatureInputs, RawInputs
 from .features import EncodedFeatures, GraphHealth
+from .global_batch import GlobalBatch
 from .hima import BatchBias, HierarchicalAttention, MonomodalAttention
-from .multitask import MultifeatureLearner, MultitaskHeads, OrdinalHead, multitask_loss
+from .modality_dropout import ModalityDropout
+from .multitask import (
+    MultifeatureLearner,
+    MultitaskHeads,
+    OrdinalHead,
+    UncertaintyWeighting,
+    multitask_loss,
+)
 from .relation_graph import CrossModalRelationLearning
 
 # Of the stand-ins for missing modalities before they are learned: near zero, but a direction.
@@ -103,6 +111,8 @@ class MMOrientPreTrainedModel(PreTrainedModel):
         elif isinstance(module, OrdinalHead):
             init.zeros_(module.first_cut)
             init.zeros_(module.gaps)
+        elif isinstance(module, UncertaintyWeighting):
+            init.zeros_(module.log_variances)
 
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
@@ -238,6 +248,7 @@ class MMOrientModel(MMOrientPreTrainedModel):
     def __init__(self, config: MMOrientConfig) -> None:
         super().__init__(config)
         self.feature_encoders = FeatureEncoders(config)
+        self.modality_dropout = ModalityDropout(config.modality_dropout)
         self.hima = HierarchicalAttention(config) if config.use_hima_stage1 else None
         self.relations = CrossModalRelationLearning(config) if config.needs_embeds else None
         self.post_init()
@@ -262,6 +273,7 @@ class MMOrientModel(MMOrientPreTrainedModel):
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
         output_graph_health: bool = False,
+        gather_batch: bool = False,
     ) -> MMOrientModelOutput | tuple[Any, ...]:
         """Fuse the features of a batch.
 
@@ -283,6 +295,8 @@ class MMOrientModel(MMOrientPreTrainedModel):
             output_hidden_states: Return the features Q that HIMA reads.
             output_attentions: Return HIMA's weights.
             output_graph_health: Return the relation graphs' degree statistics (training only).
+            gather_batch: In data-parallel training, let the relation graphs and HIMA's stage 2 span the
+                batches of all processes, which then all have to call this at the same time.
 
         Raises:
             ValueError: If an input has no encoder, a feature is missing, or shapes do not fit.
@@ -308,14 +322,18 @@ class MMOrientModel(MMOrientPreTrainedModel):
         if output_hidden_states:
             output.region_features, output.token_features = features.region_features, features.token_features
         parts = []
+        features = self.modality_dropout(features)
+        batch = None
+        if self.training and gather_batch:
+            batch = GlobalBatch(len(features.image_present), features.image_present.device)
         if self.hima is not None:
-            attended = self.hima(features)
+            attended = self.hima(features, batch)
             parts.append(attended.vectors)
             if output_attentions:
                 output.region_attention = attended.region_attention
                 output.token_attention = attended.token_attention
         if self.relations is not None:
-            related = self.relations(features, output_graph_health)
+            related = self.relations(features, batch, output_graph_health)
             parts.append(related.vectors)
             output.graph_health = related.health
         if features.task_features is not None:
@@ -340,6 +358,9 @@ class MMOrientForMultitaskClassification(MMOrientPreTrainedModel):
         self.mmorient = MMOrientModel(config)
         self.learner = MultifeatureLearner(config)
         self.heads = MultitaskHeads(config, self.learner.output_dim)
+        self.loss_weighting = (
+            UncertaintyWeighting(len(config.tasks)) if config.uncertainty_weighting else None
+        )
         self.post_init()
 
     @can_return_tuple
@@ -364,6 +385,7 @@ class MMOrientForMultitaskClassification(MMOrientPreTrainedModel):
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
         output_graph_health: bool = False,
+        gather_batch: bool = False,
     ) -> MMOrientMultitaskOutput | tuple[Any, ...]:
         """Answer every task for every row.
 
@@ -396,12 +418,13 @@ class MMOrientForMultitaskClassification(MMOrientPreTrainedModel):
             output_hidden_states=output_hidden_states,
             output_attentions=output_attentions,
             output_graph_health=output_graph_health,
+            gather_batch=gather_batch,
             return_dict=True,
         )
         logits = self.heads(self.learner(fused.pooler_output))
         loss = None
         if labels is not None:
-            loss = multitask_loss(self.heads.specs, logits, labels, num_items_in_batch)
+            loss = multitask_loss(self.heads.specs, logits, labels, num_items_in_batch, self.loss_weighting)
         return MMOrientMultitaskOutput(
             loss=loss,
             logits=logits,

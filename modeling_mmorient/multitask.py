@@ -75,6 +75,32 @@ class MultitaskHeads(nn.ModuleList):
         return {name: head(hidden) for name, head in zip(self.specs, self, strict=True)}
 
 
+class UncertaintyWeighting(nn.Module):
+    r"""Shares of the tasks in the loss that are learned (Kendall et al., Multi-Task Learning Using
+    Uncertainty to Weigh Losses, 2018), for classification:
+
+        L = Σ_t weight_t (exp(-s_t) L_t + r_t s_t / 2)
+
+    s_t is the logarithm of the task's variance, and r_t the part of the step's labels of the task that
+    this batch holds (1 without accumulation), so that accumulating batches changes nothing and a task
+    without labels adds exactly nothing.
+
+    Args:
+        num_tasks: Number of tasks.
+
+    Shapes:
+        losses (tasks,), shares r (tasks,); returns (tasks,).
+    """
+
+    def __init__(self, num_tasks: int) -> None:
+        super().__init__()
+        self.log_variances = nn.Parameter(torch.zeros(num_tasks))
+
+    def forward(self, losses: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
+        log_variances = self.log_variances.float()
+        return torch.exp(-log_variances) * losses + shares * log_variances / 2
+
+
 def task_loss(
     spec: TaskSpec,
     logits: torch.Tensor,
@@ -126,14 +152,16 @@ def multitask_loss(
     logits: Mapping[str, torch.Tensor],
     labels: Mapping[str, torch.Tensor],
     num_labeled: Mapping[str, torch.Tensor | int] | None = None,
+    weighting: UncertaintyWeighting | None = None,
 ) -> torch.Tensor:
-    """Weighted sum of the tasks' losses: L = Σ_t weight_t L_t.
+    """Weighted sum of the tasks' losses: L = Σ_t weight_t L_t, or that of `UncertaintyWeighting`.
 
     Args:
         specs: The tasks by name.
         logits: (B, C) by task.
         labels: By task; a task that is left out is labelled nowhere.
         num_labeled: The N of `task_loss` by task, for every task with labels.
+        weighting: Learned shares of the tasks.
 
     Raises:
         ValueError: If the labels name an unknown task, or hold a value or shape that the task cannot have.
@@ -146,7 +174,7 @@ def multitask_loss(
             f"`num_items_in_batch` is {num_labeled!r}: give a dict with the number of known labels of each "
             f"of the tasks {list(checked)}, or None."
         )
-    losses = []
+    losses, shares = [], []
     for name, spec in specs.items():
         values, count = checked.get(name), None
         if values is None:
@@ -155,8 +183,14 @@ def multitask_loss(
             values = torch.full(shape, IGNORE_INDEX, device=logits[name].device)
         elif num_labeled is not None:
             count = num_labeled[name]
-        losses.append(spec.weight * task_loss(spec, logits[name], values, count))
-    return torch.stack(losses).sum()
+        known = (values != IGNORE_INDEX).sum()
+        total = known if count is None else torch.as_tensor(count, device=known.device)
+        losses.append(task_loss(spec, logits[name], values, total))
+        shares.append(known / total.clamp(min=1))
+    stacked = torch.stack(losses)
+    if weighting is not None:
+        stacked = weighting(stacked, torch.stack(shares))
+    return (stacked * stacked.new_tensor([spec.weight for spec in specs.values()])).sum()
 
 
 def check_labels(

@@ -132,7 +132,7 @@ def neighborhood_mean(x: torch.Tensor, present: torch.Tensor, graph: RelationGra
 
 def graph_health(graph: RelationGraph, present: torch.Tensor) -> GraphHealth:
     """Degree statistics over the rows that have the modality; all zero where no row has it."""
-    degrees = graph.degrees().float()
+    degrees = graph.degrees()
     number = present.sum().clamp(min=1)
     others = present.sum() - 1
 
@@ -143,6 +143,7 @@ def graph_health(graph: RelationGraph, present: torch.Tensor) -> GraphHealth:
         mean_degree=(degrees * present).sum() / number,
         isolated_share=share(degrees == 0),
         complete_share=share((degrees == others) & (others > 0)),
+        degrees=degrees.masked_fill(~present, -1),
     )
 
 

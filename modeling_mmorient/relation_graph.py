@@ -1,10 +1,13 @@
 """Cross-modal relation learning: the four GraphSAGE layers (paper, section "CMRL")."""
 
+from dataclasses import replace
+
 import torch
 from torch import nn
 
 from .configuration_mmorient import MMOrientConfig
 from .features import EncodedFeatures, RelationFeatures
+from .global_batch import GlobalBatch
 from .neighbors import RelationGraph, build_graph, graph_health, neighborhood_mean
 
 
@@ -18,16 +21,14 @@ class GraphSAGELayer(nn.Module):
         out_dim: Width of x'.
 
     Shapes:
-        x (B, in_dim), present (B,) with True = the node is there to be averaged by others, graph over
-        the B nodes or None for self-loops alone; returns (B, out_dim).
+        x (B, in_dim), mean (B, in_dim) of each node's neighbourhood; returns (B, out_dim).
     """
 
     def __init__(self, in_dim: int, out_dim: int) -> None:
         super().__init__()
         self.linear = nn.Linear(2 * in_dim, out_dim)
 
-    def forward(self, x: torch.Tensor, present: torch.Tensor, graph: RelationGraph | None) -> torch.Tensor:
-        mean = neighborhood_mean(x, present, graph)
+    def forward(self, x: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
         hidden = self.linear(torch.cat([x, mean], -1))
         # In float32, since half precision has no room for the squares. Below the length 0.01 the
         # vector is scaled instead of normalised: at zero the gradient of the latter has no bound.
@@ -44,8 +45,8 @@ class CrossModalRelationLearning(nn.Module):
     | cross-modal picture | e_img | text graph |
     | cross-modal text | e_txt | picture graph |
 
-    In training the graphs join the samples of the batch. In evaluation every sample is alone with its
-    self-loop, so that no row depends on its batch-mates.
+    In training the graphs join the samples of the batch, or of all processes' batches. In evaluation
+    every sample is alone with its self-loop, so that no row depends on its batch-mates.
 
     A row without a picture (or text) has no neighbours in that modality's graph and is averaged by
     nobody; its own node holds a learned stand-in. Where its other modality has neighbours, the
@@ -55,7 +56,8 @@ class CrossModalRelationLearning(nn.Module):
         config: The model's configuration.
 
     Shapes:
-        Returns `vectors` (B, layers * graph_hidden_size), in the order of the table.
+        Returns `vectors` (B, layers * graph_hidden_size), in the order of the table. With `batch`, the graphs
+        and their health are those of the rows of all processes.
     """
 
     def __init__(self, config: MMOrientConfig) -> None:
@@ -75,18 +77,27 @@ class CrossModalRelationLearning(nn.Module):
             self.cross_modal_image = GraphSAGELayer(image, hidden)
             self.cross_modal_text = GraphSAGELayer(text, hidden)
 
-    def forward(self, features: EncodedFeatures, output_health: bool = False) -> RelationFeatures:
+    def forward(
+        self, features: EncodedFeatures, batch: GlobalBatch | None = None, output_health: bool = False
+    ) -> RelationFeatures:
+        own = slice(None)
+        if self.training and batch is not None:
+            features, own = _gathered(features, batch), batch.own
         has_image, has_text = features.image_present, features.text_present
         image = torch.where(has_image.unsqueeze(-1), features.image_embeds, self.missing_image)
         text = torch.where(has_text.unsqueeze(-1), features.text_embeds, self.missing_text)
         image_graph, text_graph = self._graphs(features) if self.training else (None, None)
         outputs = []
         if self.config.use_in_modal:
-            outputs.append(self.in_modal_image(image, has_image, image_graph))
-            outputs.append(self.in_modal_text(text, has_text, text_graph))
+            image_mean = neighborhood_mean(image, has_image, image_graph)
+            text_mean = neighborhood_mean(text, has_text, text_graph)
+            outputs.append(self.in_modal_image(image[own], image_mean[own]))
+            outputs.append(self.in_modal_text(text[own], text_mean[own]))
         if self.config.use_cross_modal:
-            outputs.append(self.cross_modal_image(image, has_image, text_graph))
-            outputs.append(self.cross_modal_text(text, has_text, image_graph))
+            image_mean = neighborhood_mean(image, has_image, text_graph)
+            text_mean = neighborhood_mean(text, has_text, image_graph)
+            outputs.append(self.cross_modal_image(image[own], image_mean[own]))
+            outputs.append(self.cross_modal_text(text[own], text_mean[own]))
         health = None
         if output_health and image_graph is not None and text_graph is not None:
             health = {
@@ -112,3 +123,9 @@ class CrossModalRelationLearning(nn.Module):
             config.aggregation,
         )
         return image_graph, text_graph
+
+
+def _gathered(features: EncodedFeatures, batch: GlobalBatch) -> EncodedFeatures:
+    """Of all processes' rows what the graphs read; the rest stays as it is."""
+    names = ("image_embeds", "text_embeds", "image_present", "text_present")
+    return replace(features, **{name: batch.gather(getattr(features, name)) for name in names})

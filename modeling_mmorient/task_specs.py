@@ -46,6 +46,10 @@ class TaskSpec:
         values = asdict(self)
         return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
+    def to_options(self) -> dict[str, Any]:
+        """The same without the name, as a mapping from names to tasks holds it."""
+        return {key: value for key, value in self.to_dict().items() if key != "name"}
+
 
 TaskInput = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 

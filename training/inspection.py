@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import combinations
 
 from modeling_mmorient.task_specs import TaskSpec
 from training.duplicates import DUPLICATE_KINDS, Pair, group_rows
@@ -35,18 +36,18 @@ def inspection_report(splits: Splits, data: DataArguments) -> str:
 
 def _tables(splits: Splits) -> str:
     lines = []
-    for name, memes in (("training", splits.train), ("validation", splits.validation)):
+    for name, memes in splits.parts.items():
         lines.append(f"{name}: {memes.table.name}")
         lines.append(f"  columns: {', '.join(memes.table.columns)}")
-    lines.append(f"validation rows: {splits.source}")
+    lines += [f"{name} rows: {source}" for name, source in splits.sources.items()]
     if splits.unused:
         lines.append("splits not used: " + ", ".join(f"{name!r} {n}" for name, n in splits.unused.items()))
     return "\n".join(lines)
 
 
 def _counts(splits: Splits) -> str:
-    parts = (splits.train, splits.validation)
-    rows = [
+    parts = list(splits.parts.values())
+    rows: list[Sequence[object]] = [
         ("rows", *map(len, parts)),
         (
             "  without a picture",
@@ -57,11 +58,11 @@ def _counts(splits: Splits) -> str:
         ("  without a text", *(_count(text is None for text in memes.texts) for memes in parts)),
         ("  without any label", *map(_unlabelled, parts)),
     ]
-    if len({memes.table.name for memes in parts}) == 2:
-        rows.append(("left out (neither picture nor text)", *(memes.left_out for memes in parts)))
-    else:
-        rows.append(("left out (neither picture nor text)", splits.train.left_out, ""))
-    return _table(("", "training", "validation"), rows)
+    # What is left out of a table is known of the table, not of the parts that it is divided into.
+    tables = {memes.table.name: memes.left_out for memes in parts}
+    left_out = [tables.pop(memes.table.name, "") for memes in parts]
+    rows.append(("left out (neither picture nor text)", *left_out))
+    return _table(("", *splits.parts), rows)
 
 
 def _not_found(memes: Memes) -> int:
@@ -77,16 +78,16 @@ def _unlabelled(memes: Memes) -> int:
 
 def _task(name: str, spec: TaskSpec, splits: Splits) -> str:
     rows: list[tuple[object, ...]] = []
-    columns = [_task_column(memes.labels[name], spec) for memes in (splits.train, splits.validation)]
+    columns = [_task_column(memes.labels[name], spec) for memes in splits.parts.values()]
     rows += [
         (f"  {label}", *(column[0][index] for column in columns)) for index, label in enumerate(spec.labels)
     ]
     rows.append(("  not labelled", *(column[1] for column in columns)))
     rows.append(("  most : fewest", *(column[2] for column in columns)))
-    unknown = [Counter(memes.unknown[name].values()) for memes in (splits.train, splits.validation)]
-    for value in sorted(unknown[0] | unknown[1])[:SHOWN]:
-        rows.append((f"  unknown: {value!r}", unknown[0][value], unknown[1][value]))
-    return _table((f"{name} ({spec.kind})", "training", "validation"), rows)
+    unknown = [Counter(memes.unknown[name].values()) for memes in splits.parts.values()]
+    for value in sorted({value for counts in unknown for value in counts})[:SHOWN]:
+        rows.append((f"  unknown: {value!r}", *(counts[value] for counts in unknown)))
+    return _table((f"{name} ({spec.kind})", *splits.parts), rows)
 
 
 def _task_column(labels: Sequence[Label], spec: TaskSpec) -> tuple[list[str], int, str]:
@@ -100,7 +101,7 @@ def _task_column(labels: Sequence[Label], spec: TaskSpec) -> tuple[list[str], in
 
 def _unreadable(splits: Splits) -> str:
     lines = []
-    for memes in (splits.train, splits.validation):
+    for memes in splits.parts.values():
         for row, reason in memes.pictures.unreadable.items():
             lines.append(
                 f"  {memes.table.name} {memes.table.where([row])}: {memes.pictures.names[row]}: {reason}"
@@ -109,19 +110,18 @@ def _unreadable(splits: Splits) -> str:
 
 
 def _duplicates(splits: Splits) -> str:
-    total = len(splits.train) + len(splits.validation)
+    total = sum(map(len, splits.parts.values()))
+    borders = list(combinations(splits.parts, 2))
     rows: list[tuple[object, ...]] = []
     lines = []
     for kind in DUPLICATE_KINDS:
-        crossing = splits.crossing(kind)
-        inside = splits.within(kind)
-        rows.append((f"  {kind}", *(_groups(pairs, total) for pairs in inside), len(crossing)))
-        for i, j in crossing:
-            here, there = splits.train.table.where([i]), splits.validation.table.where([j])
-            lines.append(
-                f"  {kind}: {splits.train.table.name} {here} = {splits.validation.table.name} {there}"
-            )
-    table = _table(("duplicates", "training", "validation", "crossing pairs"), rows)
+        inside = [_groups(splits.between(kind, name, name), total) for name in splits.parts]
+        crossing = [(border, pair) for border in borders for pair in splits.between(kind, *border)]
+        rows.append((f"  {kind}", *inside, len(crossing)))
+        for (first, second), (i, j) in crossing:
+            here, there = splits.parts[first].table, splits.parts[second].table
+            lines.append(f"  {kind}: {here.name} {here.where([i])} = {there.name} {there.where([j])}")
+    table = _table(("duplicates", *splits.parts, "crossing pairs"), rows)
     return "\n\n".join(filter(None, [table, _list("duplicates that cross the split", lines)]))
 
 

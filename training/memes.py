@@ -1,7 +1,11 @@
 """A table's rows as memes: picture, text and labels, ready to train on, with a list of what is wrong."""
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
+from pathlib import Path
 from typing import Any, Self
 
 import datasets
@@ -64,7 +68,7 @@ class Memes:
         rows = zip(*self.labels.values(), strict=True)
         labels = [dict(zip(self.labels, row, strict=True)) for row in rows]
         columns = {
-            "row": pa.array(self.table.numbers, pa.int64()),
+            "row": pa.array(map(str, self.table.numbers), pa.string()),
             "image": self.pictures.values,
             "text": pa.array(self.texts, pa.string()),
             "labels": pa.array(labels),
@@ -115,6 +119,61 @@ def read_memes(table: Table, data: DataArguments) -> Memes:
     )
     gone = set(empty)
     return replace(memes.select([row for row in range(len(table)) if row not in gone]), left_out=len(empty))
+
+
+def digest(rows: datasets.Dataset) -> str:
+    """A fingerprint of a dataset's texts, labels and pictures (of files, their names)."""
+    hashed = hashlib.sha256()
+    for row in rows:
+        image = row["image"].hex() if isinstance(row["image"], bytes) else row["image"]
+        hashed.update(json.dumps([row["row"], image, row["text"], row["labels"]]).encode())
+    return hashed.hexdigest()
+
+
+def join_memes(parts: Sequence[Memes]) -> Memes:
+    """The memes of several tables as one; rows are called by their table's file and their number there.
+
+    Raises:
+        TableError: If some tables hold their pictures and others name them.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    tables = [memes.table for memes in parts]
+    kinds = {memes.pictures.values.type for memes in parts}
+    if len(kinds) > 1:
+        raise TableError(
+            f"{[table.name for table in tables]} keep their pictures in different ways, "
+            f"{sorted(map(str, kinds))}: give tables that all name files, or that all hold the pictures."
+        )
+    starts = [0, *accumulate(map(len, parts))]
+    joined = Table(
+        " + ".join(table.name for table in tables),
+        {name: () for table in tables for name in table.columns},
+        [f"{Path(table.name).name}:{number}" for table in tables for number in table.numbers],
+    )
+    pictures = Pictures(
+        pa.chunked_array([chunk for memes in parts for chunk in memes.pictures.values.chunks], kinds.pop()),
+        [name for memes in parts for name in memes.pictures.names],
+        [entry for memes in parts for entry in memes.pictures.fingerprints],
+        _shifted([memes.pictures.unreadable for memes in parts], starts),
+        [problem for memes in parts for problem in memes.pictures.problems],
+    )
+    tasks = list(parts[0].labels)
+    return Memes(
+        joined,
+        pictures,
+        texts=[text for memes in parts for text in memes.texts],
+        labels={task: [label for memes in parts for label in memes.labels[task]] for task in tasks},
+        unknown={task: _shifted([memes.unknown[task] for memes in parts], starts) for task in tasks},
+        problems=[problem for memes in parts for problem in memes.problems],
+        left_out=sum(memes.left_out for memes in parts),
+    )
+
+
+def _shifted(parts: Sequence[Mapping[int, str]], starts: Sequence[int]) -> dict[int, str]:
+    return {
+        start + row: value for start, part in zip(starts, parts, strict=False) for row, value in part.items()
+    }
 
 
 def _renumbered(values: Mapping[int, str], new: Mapping[int, int]) -> dict[int, str]:

@@ -4,7 +4,7 @@ import difflib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 from transformers import HfArgumentParser, TrainingArguments
@@ -36,12 +36,15 @@ class DataArguments:
 
     Args:
         data_dir: Folder that the other paths start from.
-        train_file: Table of the memes: a `.csv`, `.tsv`, `.jsonl`, `.ndjson` or `.parquet` file, a folder
-            that `datasets` saved, or `hub:` and the name of a dataset on the Hub.
-        validation_file: Table of the rows to score on, in any of these forms.
+        train_file: Table of the memes, or several: a `.csv`, `.tsv`, `.jsonl`, `.ndjson` or `.parquet`
+            file, a folder that `datasets` saved, or `hub:` and the name of a dataset on the Hub.
+        validation_file: Table of the rows that choices are made on (epoch, temperature, thresholds), in
+            any of these forms.
+        test_file: Table of the rows that are scored and otherwise never looked at. Without any test rows the
+            validation rows are scored.
         split_column: Column that names the split of each row, where one table holds them all.
-        train_split, validation_split: Names of the splits to use, in `split_column`, in a saved `DatasetDict`
-            or on the Hub. Without any given split, a share of the training rows is held out.
+        train_split, validation_split, test_split: Names of the splits to use, in `split_column`, in a saved
+            `DatasetDict` or on the Hub.
         image_dir: Folder of the pictures; no picture outside it is read.
         image_column: Column of the picture's file name (or of pictures, in Parquet and `datasets`); an empty
             cell is a missing picture.
@@ -50,23 +53,27 @@ class DataArguments:
             spellings to one of the labels, or to null for none of them), `kind` (`multiclass`, `ordinal` or
             `multilabel`), `separator` (of the labels in a cell of a multi-label task; default `,`) and
             `weight`. An empty cell is a row that is not labelled for the task.
-        validation_share: Share of the training rows to hold out where no split is given.
+        validation_share: Share of the training rows to hold out for validation where no such split is given.
+        test_share: Share of the training rows to hold out for the test where no such split is given; 0: none.
         allow: Kinds of problems that do not stop the run, of `PROBLEM_KINDS` (`training/problems.py`).
         inspect: Print what is in the tables, and stop there.
         class_weighting: `balanced` weighs classes by the inverse of their frequency in the training rows.
     """
 
     data_dir: str = "."
-    train_file: str = "train.csv"
+    train_file: list[str] = field(default_factory=lambda: ["train.csv"])
     validation_file: str | None = None
+    test_file: str | None = None
     split_column: str | None = None
     train_split: str = "train"
     validation_split: str | None = None
+    test_split: str | None = None
     image_dir: str = "images"
     image_column: str = "image"
     text_columns: list[str] = field(default_factory=lambda: ["text"])
     tasks: dict | str | None = None
     validation_share: float = 0.1
+    test_share: float = 0.0
     class_weighting: str = "balanced"
     allow: list[str] = field(default_factory=list)
     inspect: bool = False
@@ -81,14 +88,23 @@ class DataArguments:
             )
         if not 0 < self.validation_share < 1:
             raise ValueError(f"`validation_share` is {self.validation_share}: give a number in (0, 1).")
-        if self.split_column and (self.validation_file or self.validation_split is None):
+        if not 0 <= self.test_share < 1:
+            raise ValueError(f"`test_share` is {self.test_share}: give a number in [0, 1).")
+        if self.test_share and (given := self.test_file or self.test_split):
+            raise ValueError(f"`test_share` is {self.test_share}, but the test rows are {given!r}: give one.")
+        files = self.validation_file or self.test_file
+        if self.split_column and (files or not (self.validation_split or self.test_split)):
             raise ValueError(
-                f"`split_column` is {self.split_column!r}: say in `validation_split` which of its values to "
-                "score on, and leave `validation_file` out."
+                f"`split_column` is {self.split_column!r}: say in `validation_split` or `test_split` which "
+                "of its values are not to train on, and leave `validation_file` and `test_file` out."
             )
-        for name in ("allow", "text_columns"):
+        if isinstance(self.train_file, str):
+            self.train_file = [self.train_file]
+        for name in ("allow", "text_columns", "train_file"):
             if not isinstance(getattr(self, name), list):
                 raise ValueError(f"`{name}` is {getattr(self, name)!r}: give a list.")
+            if not all(isinstance(entry, str) for entry in getattr(self, name)):
+                raise ValueError(f"`{name}` is {getattr(self, name)!r}: give strings.")
         for kind in self.allow:
             if kind not in PROBLEM_KINDS:
                 raise ValueError(f"`allow` lists {kind!r}: choose from {list(PROBLEM_KINDS)}.")
@@ -129,13 +145,53 @@ class ModelArguments:
         self.processor_options = _mapping("processor_options", self.processor_options)
 
 
-def parse_recipe(argv: list[str]) -> tuple[DataArguments, ModelArguments, TrainingArguments]:
+@dataclass
+class RunArguments:
+    """How a run goes.
+
+    Args:
+        early_stopping_patience: Stop after that many evaluations without a better mean macro-F1 on the
+            validation rows, and keep the best model. None: train to the end.
+        restart: Start anew where `output_dir` holds checkpoints, and remove those. Otherwise a run that was
+            interrupted goes on from its last whole checkpoint.
+    """
+
+    early_stopping_patience: int | None = None
+    restart: bool = False
+
+
+class Recipe(NamedTuple):
+    """All arguments of a run.
+
+    Args:
+        data, model, run: As described there.
+        training: transformers' own.
+        identity: Of all arguments those that decide the outcome, of JSON types.
+    """
+
+    data: DataArguments
+    model: ModelArguments
+    run: RunArguments
+    training: TrainingArguments
+    identity: dict[str, Any]
+
+
+# Arguments that do not change what a run learns, or end with. (A schedule depends on the number of epochs.)
+HARMLESS = (
+    *("allow", "dataloader_num_workers", "dataloader_pin_memory", "disable_tqdm", "feature_cache", "inspect"),
+    *("log_level", "log_level_replica", "logging_first_step", "logging_steps", "logging_strategy"),
+    *("output_dir", "report_to", "restart", "resume_from_checkpoint", "run_name"),
+    *("save_steps", "save_total_limit"),
+)
+
+
+def parse_recipe(argv: list[str]) -> Recipe:
     """Arguments from `[RECIPE.yaml] [--field value ...]`; the command line wins.
 
     Raises:
         ValueError: If the recipe cannot be read or has a key that is no argument.
     """
-    parser = HfArgumentParser((DataArguments, ModelArguments, TrainingArguments))
+    parser = HfArgumentParser((DataArguments, ModelArguments, RunArguments, TrainingArguments))
     recipe: dict[str, Any] = {}
     if argv and not argv[0].startswith("-"):
         recipe = _read_recipe(Path(argv[0]))
@@ -146,14 +202,40 @@ def parse_recipe(argv: list[str]) -> tuple[DataArguments, ModelArguments, Traini
             close = difflib.get_close_matches(key, known, n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
             raise ValueError(f"the recipe has the key {key!r}, which is no argument.{hint}")
-    # Rows reach the collator whole: it is the collator that makes the model's arguments.
-    parser.set_defaults(**{"remove_unused_columns": False, **recipe})
+    parser.set_defaults(**{**DEFAULTS, **recipe})
     namespace = vars(parser.parse_args(argv))
     for key in ("model_options", "processor_options"):
         if isinstance(namespace[key], str):
             namespace[key] = {**recipe.get(key, {}), **_mapping(key, namespace[key])}
     _refuse_unsupported(namespace)
-    return parser.parse_dict(namespace)
+    data, model, run, training = parser.parse_dict(namespace)
+    _require_evaluations(run, training)
+    identity = {key: value for key, value in namespace.items() if key not in HARMLESS}
+    return Recipe(data, model, run, training, json.loads(json.dumps(identity, default=str)))
+
+
+def _require_evaluations(run: RunArguments, training: TrainingArguments) -> None:
+    patience = run.early_stopping_patience
+    if patience is None:
+        return
+    if patience < 1:
+        raise ValueError(f"`early_stopping_patience` is {patience}: give a whole number of at least 1.")
+    if not training.load_best_model_at_end:
+        raise ValueError(
+            f"`early_stopping_patience` is {patience}, but `load_best_model_at_end` is false: set it to "
+            "true, and `eval_strategy` and `save_strategy` to epoch."
+        )
+
+
+# Defaults other than those of `TrainingArguments`.
+DEFAULTS: dict[str, Any] = {
+    # Rows reach the collator whole: it is the collator that makes the model's arguments.
+    "remove_unused_columns": False,
+    "metric_for_best_model": "macro_f1",
+    "greater_is_better": True,
+    # A run that goes on remembers how long it has waited for a better model.
+    "restore_callback_states_from_checkpoint": True,
+}
 
 
 # Arguments of `TrainingArguments` that would crash or mislead here, the value that does no harm, and why.
@@ -164,7 +246,7 @@ UNSUPPORTED = {
     "prediction_loss_only": (False, "there would be nothing to score"),
     "label_names": (None, "the labels of all tasks are in `labels`"),
 }
-TEXT_ARGUMENTS = ("data_dir", "train_file", "image_dir", "image_column", "train_split")
+TEXT_ARGUMENTS = ("data_dir", "image_dir", "image_column", "train_split")
 
 
 def _refuse_unsupported(arguments: dict[str, Any]) -> None:

@@ -1,7 +1,8 @@
-"""Training and validation rows: as given, or held out so that no meme has its like on the other side."""
+"""Rows to train on, to choose on and to score on: as given, or held out together with their duplicates."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import combinations
 
 import datasets
 import numpy as np
@@ -9,89 +10,94 @@ import numpy as np
 from modeling_mmorient.task_specs import TaskSpec
 from training.duplicates import DUPLICATE_KINDS, Pair, find_duplicates, group_rows
 from training.labels import Label, is_labelled, task_specs
-from training.memes import Memes, read_memes
+from training.memes import Memes, join_memes, read_memes
 from training.problems import Problem, TableError, stop_on_problems
 from training.recipe import DataArguments
 from training.tables import HUB_PREFIX, Table, has_splits, read_table
 
+# In the order of reports.
+PARTS = ("training", "validation", "test")
+
 
 @dataclass(frozen=True)
 class Splits:
-    """Training and validation rows, with what was found on the way.
+    """The rows of every part, with what was found on the way.
 
     Args:
-        train: The rows to train on.
-        validation: The rows to score on.
-        duplicates: By kind, pairs of row numbers; validation rows count on from the training rows.
-        source: Where the validation rows come from, for a person.
+        parts: By name, in the order of `PARTS`: rows to train on, to choose on, and perhaps to score on.
+        duplicates: By kind, pairs of row numbers; the rows of one part count on from those before it.
+        sources: Where the rows that are not trained on come from, for a person.
         unused: Rows of a table's other splits, by split.
         problems: Everything that would spoil a result.
     """
 
-    train: Memes
-    validation: Memes
+    parts: dict[str, Memes]
     duplicates: dict[str, list[Pair]]
-    source: str
+    sources: dict[str, str]
     unused: dict[str, int]
     problems: list[Problem]
 
-    def crossing(self, kind: str) -> list[Pair]:
-        """The duplicates of a kind that have one row in each split: (training row, validation row)."""
-        border = len(self.train)
-        return [(i, j - border) for i, j in self.duplicates[kind] if i < border <= j]
+    def between(self, kind: str, first: str, second: str) -> list[Pair]:
+        """The duplicates of a kind that have one row in each of two parts, the first before the second."""
+        i_start, i_stop = self._span(first)
+        j_start, j_stop = self._span(second)
+        return [
+            (i - i_start, j - j_start)
+            for i, j in self.duplicates[kind]
+            if i_start <= i < i_stop and j_start <= j < j_stop
+        ]
 
-    def within(self, kind: str) -> tuple[list[Pair], list[Pair]]:
-        """The duplicates of a kind inside the training rows, and inside the validation rows."""
-        border, pairs = len(self.train), self.duplicates[kind]
-        inside = [(i - border, j - border) for i, j in pairs if i >= border]
-        return [(i, j) for i, j in pairs if j < border], inside
+    def _span(self, name: str) -> tuple[int, int]:
+        start = 0
+        for part, memes in self.parts.items():
+            if part == name:
+                return start, start + len(memes)
+            start += len(memes)
+        raise KeyError(name)
 
 
-def load_splits(data: DataArguments, seed: int) -> tuple[datasets.Dataset, datasets.Dataset]:
-    """Training and validation rows as the recipe says.
+def load_splits(data: DataArguments, seed: int) -> dict[str, datasets.Dataset]:
+    """The rows of `training`, `validation` and, where the recipe has one, `test`.
 
     Raises:
         TableError: For everything that would spoil a result and that `allow` does not list.
     """
     splits = read_splits(data, seed)
     stop_on_problems(splits.problems, data.allow)
-    return splits.train.to_dataset(), splits.validation.to_dataset()
+    return {name: memes.to_dataset() for name, memes in splits.parts.items()}
 
 
 def read_splits(data: DataArguments, seed: int) -> Splits:
-    """Training and validation rows as the recipe says, whatever their problems.
+    """The rows of every part as the recipe says, whatever their problems.
 
     Given splits are used: a file or a saved split of its own, or a column that names the split. Otherwise
-    `validation_share` of the rows are held out by `hold_out`.
+    `test_share` and then `validation_share` of the rows are held out by `hold_out`.
 
     Raises:
         TableError: If a table cannot be read.
     """
+    assert isinstance(data.tasks, dict)
     tables, unused = _read_tables(data)
-    parts = [read_memes(table, data) for table in tables]
-    if len(parts) == 2:
-        train, validation = parts
-        source = f"{validation.table.name}, as given"
-        duplicates = find_duplicates(
-            train.pictures.fingerprints + validation.pictures.fingerprints, train.texts + validation.texts
-        )
-        problems = [*train.problems, *validation.problems]
-    else:
-        assert isinstance(data.tasks, dict)
-        (whole,) = parts
-        found = find_duplicates(whole.pictures.fingerprints, whole.texts)
-        kept, held = hold_out(whole, found, task_specs(data.tasks), data.validation_share, seed)
-        train, validation = whole.select(kept), whole.select(held)
-        source = f"{data.validation_share:.0%} held out, stratified, no duplicate apart, seed {seed}"
-        new = {row: index for index, row in enumerate([*kept, *held])}
-        duplicates = {kind: [(new[i], new[j]) for i, j in pairs] for kind, pairs in found.items()}
-        problems = whole.problems
-    splits = Splits(train, validation, duplicates, source, unused, problems)
-    return Splits(train, validation, duplicates, source, unused, [*problems, *_crossing_problems(splits)])
+    given = {name: join_memes([read_memes(table, data) for table in part]) for name, part in tables.items()}
+    problems = [problem for memes in given.values() for problem in memes.problems]
+    sources = {name: f"{memes.table.name}, as given" for name, memes in given.items() if name != "training"}
+    for name, share in (("test", data.test_share), ("validation", data.validation_share)):
+        if name not in given and share:
+            whole = given["training"]
+            kept, held = hold_out(whole, task_specs(data.tasks), share, seed)
+            given |= {"training": whole.select(kept), name: whole.select(held)}
+            sources[name] = f"{share:.0%} held out, stratified, no duplicate apart, seed {seed}"
+    parts = {name: given[name] for name in PARTS if name in given}
+    duplicates = find_duplicates(
+        [entry for memes in parts.values() for entry in memes.pictures.fingerprints],
+        [text for memes in parts.values() for text in memes.texts],
+    )
+    splits = Splits(parts, duplicates, sources, unused, problems)
+    return replace(splits, problems=[*problems, *_crossing_problems(splits)])
 
 
 def hold_out(
-    memes: Memes, duplicates: dict[str, list[Pair]], specs: dict[str, TaskSpec], share: float, seed: int
+    memes: Memes, specs: dict[str, TaskSpec], share: float, seed: int
 ) -> tuple[list[int], list[int]]:
     """Rows to train on and rows to hold out.
 
@@ -100,7 +106,6 @@ def hold_out(
 
     Args:
         memes: All rows.
-        duplicates: From `find_duplicates`.
         specs: The tasks.
         share: Of the rows to hold out, in (0, 1).
         seed: Of the random choice.
@@ -108,6 +113,7 @@ def hold_out(
     Raises:
         TableError: If all rows are duplicates of each other.
     """
+    duplicates = find_duplicates(memes.pictures.fingerprints, memes.texts)
     groups = group_rows(len(memes), [pair for pairs in duplicates.values() for pair in pairs])
     columns = [_indicators(memes.labels[name], spec) for name, spec in specs.items()]
     held = stratify(groups, np.concatenate(columns, axis=1), share, np.random.default_rng(seed))
@@ -166,51 +172,66 @@ def _indicators(labels: list[Label], spec: TaskSpec) -> np.ndarray:
     return indicators
 
 
-def _read_tables(data: DataArguments) -> tuple[list[Table], dict[str, int]]:
-    """One table, or a training and a validation table; and the sizes of splits that are not used."""
+def _read_tables(data: DataArguments) -> tuple[dict[str, list[Table]], dict[str, int]]:
+    """The tables of every part that is given, and the sizes of splits that are not used."""
     folder = data.path("")
-    train = read_table(data.train_file, folder, data.train_split)
+    tables = [read_table(source, folder, data.train_split) for source in data.train_file]
     if data.split_column:
-        return _by_column(train, data)
-    if data.validation_file:
-        return [train, read_table(data.validation_file, folder, data.validation_split)], {}
-    if data.validation_split is None:
-        return [train], {}
-    if not has_splits(data.train_file, folder):
-        raise TableError(
-            f"{train.name} is one table, so `validation_split` {data.validation_split!r} says nothing: set "
-            f"`split_column`, or name a saved `DatasetDict` or a dataset on the Hub ({HUB_PREFIX}OWNER/NAME)."
-        )
-    return [train, read_table(data.train_file, folder, data.validation_split)], {}
+        return _by_column(tables, data)
+    parts = {"training": tables}
+    for name, file, split in (
+        ("validation", data.validation_file, data.validation_split),
+        ("test", data.test_file, data.test_split),
+    ):
+        if file:
+            parts[name] = [read_table(file, folder, split)]
+        elif split is not None:
+            for source, table in zip(data.train_file, tables, strict=True):
+                if not has_splits(source, folder):
+                    raise TableError(
+                        f"{table.name} is one table, so `{name}_split` {split!r} says nothing: set "
+                        "`split_column`, or name a saved `DatasetDict` or a dataset on the Hub "
+                        f"({HUB_PREFIX}OWNER/NAME)."
+                    )
+            parts[name] = [read_table(source, folder, split) for source in data.train_file]
+    return parts, {}
 
 
-def _by_column(table: Table, data: DataArguments) -> tuple[list[Table], dict[str, int]]:
+def _by_column(tables: list[Table], data: DataArguments) -> tuple[dict[str, list[Table]], dict[str, int]]:
     assert data.split_column is not None
-    cells = ["" if cell is None else str(cell).strip() for cell in table.cells(data.split_column)]
-    counts = Counter(cells)
-    wanted = [str(data.train_split), str(data.validation_split)]
-    for name in wanted:
+    cells = [
+        ["" if cell is None else str(cell).strip() for cell in table.cells(data.split_column)]
+        for table in tables
+    ]
+    counts = Counter(cell for column in cells for cell in column)
+    wanted = {"training": data.train_split, "validation": data.validation_split, "test": data.test_split}
+    parts = {}
+    for part, name in wanted.items():
+        if name is None:
+            continue
         if name not in counts:
             raise TableError(
-                f"{table.name}: column {data.split_column!r} has the values {dict(counts)}, not {name!r}: "
-                "set `train_split` and `validation_split` to two of them."
+                f"{' + '.join(table.name for table in tables)}: column {data.split_column!r} has the values "
+                f"{dict(counts)}, not {name!r}: set `train_split`, `validation_split` and `test_split` to "
+                "some of them."
             )
-    parts = [table.select([row for row, cell in enumerate(cells) if cell == name]) for name in wanted]
-    return parts, {name: count for name, count in counts.items() if name not in wanted}
+        rows = [[row for row, cell in enumerate(column) if cell == name] for column in cells]
+        parts[part] = [table.select(found) for table, found in zip(tables, rows, strict=True) if found]
+    return parts, {name: count for name, count in counts.items() if name not in wanted.values()}
 
 
 def _crossing_problems(splits: Splits) -> list[Problem]:
     problems = []
     for kind in DUPLICATE_KINDS:
-        pairs = splits.crossing(kind)
-        if pairs:
-            training = splits.train.table.where(sorted({i for i, _ in pairs}))
-            scored = splits.validation.table.where(sorted({j for _, j in pairs}))
-            problems.append(
-                Problem(
-                    "split_duplicates",
-                    f"{len(pairs)} duplicate(s) cross the split ({kind}): {splits.train.table.name} "
-                    f"{training}; {splits.validation.table.name} {scored}. Remove them from one side.",
+        for first, second in combinations(splits.parts, 2):
+            if pairs := splits.between(kind, first, second):
+                here, there = splits.parts[first].table, splits.parts[second].table
+                rows = here.where(sorted({i for i, _ in pairs})), there.where(sorted({j for _, j in pairs}))
+                problems.append(
+                    Problem(
+                        "split_duplicates",
+                        f"{len(pairs)} duplicate(s) cross the split ({kind}): {here.name} {rows[0]}; "
+                        f"{there.name} {rows[1]}. Remove them from one side.",
+                    )
                 )
-            )
     return problems

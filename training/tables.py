@@ -28,7 +28,8 @@ class Table:
         name: The table in messages: its path or Hub id.
         columns: Stored cells by column, of equal length. Cells of CSV and TSV are strings, an empty one for a
             missing value; of other formats what is stored, with None for a missing value.
-        numbers: What a person who looks at the table calls each row.
+        numbers: What a person who looks at the table calls each row; with the file's name where the rows are
+            of several.
         unit: `row`, or `line` for JSON Lines.
         class_names: For columns that hold class indices, the names that they stand for.
         rows: Which of the columns' cells are the table's; None for all of them.
@@ -36,7 +37,7 @@ class Table:
 
     name: str
     columns: Mapping[str, Column]
-    numbers: Sequence[int]
+    numbers: Sequence[int | str]
     unit: str = "row"
     class_names: Mapping[str, Sequence[str]] = field(default_factory=dict)
     rows: Sequence[int] | None = None

@@ -3,67 +3,77 @@
     accelerate launch training/train.py RECIPE.yaml [--field value ...]
     python training/train.py RECIPE.yaml --inspect
 
-Fields are those of `DataArguments`, `ModelArguments` (`training/recipe.py`) and transformers'
-`TrainingArguments`. Leaves the model, its processor and `results.json` in `output_dir`.
+Fields are those of `DataArguments`, `ModelArguments`, `RunArguments` (`training/recipe.py`) and
+transformers' `TrainingArguments`. Leaves the model, its processor and `results.json` in `output_dir`. Killed
+at any moment and started again, it goes on from its last whole checkpoint.
 """
 
 import json
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 # A script finds only its own folder; the two packages beside it are the project's.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from transformers import TrainingArguments, set_seed
+import datasets
+from transformers import EarlyStoppingCallback, set_seed
 
 from training.assemble import assemble
 from training.batches import FeatureCollator, MemeCollator
+from training.checkpoints import has_ended, start_or_resume
 from training.feature_cache import cached_features
 from training.inspection import inspection_report
 from training.labels import balanced_weights, labelled_tasks, task_specs
-from training.recipe import DataArguments, ModelArguments, parse_recipe
+from training.memes import digest
+from training.recipe import DataArguments, Recipe, parse_recipe
 from training.scoring import compute_metrics, majority_scores, score_table
 from training.splits import load_splits, read_splits
 from training.trainer import MultitaskTrainer
 
 
-def build_trainer(
-    data: DataArguments, model_arguments: ModelArguments, training: TrainingArguments
-) -> tuple[MultitaskTrainer, Any, dict[str, float]]:
-    """Trainer, processor and the majority class's scores on the validation rows."""
-    assert isinstance(data.tasks, dict)
-    train, validation = load_splits(data, training.seed)
-    specs = task_specs(data.tasks)
-    tasks = {
-        name: {key: value for key, value in spec.to_dict().items() if key != "name"}
-        for name, spec in specs.items()
-    }
-    for split, table in (("training", train), ("validation", validation)):
-        known = labelled_tasks(table["labels"])
-        if not known:
-            raise ValueError(f"no {split} row is labelled for any task: check the recipe's `tasks`.")
-        if split == "training" and (unknown := [name for name in specs if name not in known]):
-            raise ValueError(f"no training row is labelled for the tasks {unknown}: leave them out.")
-    if data.class_weighting == "balanced":
-        for name, weights in balanced_weights(train["labels"], specs).items():
-            tasks[name]["class_weights"] = weights
-    texts = [text for text in train["text"][:] if text]
-    model, processor = assemble(model_arguments, tasks, texts)
+@dataclass
+class Run:
+    """A run before its first step.
+
+    Args:
+        trainer: With model, processor and the rows to train and to choose on.
+        tables: The rows of every part, as they were read.
+        rows: The same rows as the trainer takes them.
+    """
+
+    trainer: MultitaskTrainer
+    tables: dict[str, datasets.Dataset]
+    rows: dict[str, Any]
+
+
+def build_run(recipe: Recipe) -> Run:
+    """Everything that a recipe asks for, ready to train.
+
+    Raises:
+        ValueError: If the tables, the tasks and the encoders do not fit together.
+    """
+    data, arguments, training = recipe.data, recipe.model, recipe.training
+    tables = load_splits(data, training.seed)
+    tasks = _tasks(data, tables)
+    texts = [text for text in tables["training"]["text"][:] if text]
+    model, processor = assemble(arguments, tasks, texts)
     collator: MemeCollator | FeatureCollator = MemeCollator(processor, list(tasks))
-    rows: Mapping[str, Any] = {"training": train, "validation": validation}
-    if model.config.freeze_encoders and model_arguments.precompute_features:
+    rows: dict[str, Any] = tables
+    if model.config.freeze_encoders and arguments.precompute_features:
         rows = cached_features(
-            rows,
+            tables,
             model,
             processor,
-            model_arguments.feature_cache,
+            arguments.feature_cache,
             batch_size=training.per_device_eval_batch_size,
             device=training.device,
             workers=training.dataloader_num_workers,
         )
         collator = FeatureCollator(list(tasks))
+    patience = recipe.run.early_stopping_patience
     trainer = MultitaskTrainer(
         model=model,
         args=training,
@@ -72,28 +82,69 @@ def build_trainer(
         data_collator=collator,
         compute_metrics=compute_metrics,
         processing_class=processor,
+        callbacks=None if patience is None else [EarlyStoppingCallback(patience)],
     )
-    return trainer, processor, majority_scores(train["labels"][:], validation["labels"][:])
+    return Run(trainer, tables, rows)
+
+
+def _tasks(data: DataArguments, tables: Mapping[str, datasets.Dataset]) -> dict[str, Any]:
+    """The model's tasks, with class weights; a `ValueError` where a part has no label to work with."""
+    assert isinstance(data.tasks, dict)
+    specs = task_specs(data.tasks)
+    for part, table in tables.items():
+        known = labelled_tasks(table["labels"])
+        if not known:
+            raise ValueError(f"no {part} row is labelled for any task: check the recipe's `tasks`.")
+        if part == "training" and (unknown := [name for name in specs if name not in known]):
+            raise ValueError(f"no training row is labelled for the tasks {unknown}: leave them out.")
+    if data.class_weighting == "balanced":
+        for name, weights in balanced_weights(tables["training"]["labels"], specs).items():
+            specs[name] = replace(specs[name], class_weights=tuple(weights))
+    return {name: spec.to_options() for name, spec in specs.items()}
+
+
+def train(run: Run, recipe: Recipe) -> None:
+    """Train to the end, from the last whole checkpoint where the run was interrupted."""
+    training, trainer = recipe.training, run.trainer
+    checkpoint = training.resume_from_checkpoint
+    with training.main_process_first(local=False):
+        if checkpoint is None:
+            identity = {
+                **recipe.identity,
+                "processes": training.world_size,
+                "training rows": digest(run.tables["training"]),
+            }
+            checkpoint = start_or_resume(Path(str(training.output_dir)), identity, recipe.run.restart)
+    # `Trainer` would go on by one step where a run had ended in the middle of an epoch.
+    if checkpoint is not None and has_ended(Path(checkpoint)):
+        trainer.take_over(Path(checkpoint))
+    else:
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
 
 
 def main(argv: list[str]) -> None:
-    data, model_arguments, training = parse_recipe(argv)
-    if data.inspect:
-        print(inspection_report(read_splits(data, training.seed), data))
+    recipe = parse_recipe(argv)
+    if recipe.data.inspect:
+        print(inspection_report(read_splits(recipe.data, recipe.training.seed), recipe.data))
         return
-    set_seed(training.seed)
-    trainer, processor, majority = build_trainer(data, model_arguments, training)
-    trainer.train(resume_from_checkpoint=training.resume_from_checkpoint)
-    metrics = trainer.evaluate()
+    set_seed(recipe.training.seed)
+    run = build_run(recipe)
+    train(run, recipe)
+    trainer = run.trainer
+    scored = "test" if "test" in run.rows else "validation"
+    metrics = trainer.evaluate(run.rows[scored], metric_key_prefix=scored)
+    majority = majority_scores(run.tables["training"]["labels"][:], run.tables[scored]["labels"][:])
     if trainer.is_world_process_zero():
-        output = Path(str(training.output_dir))
+        output = Path(str(recipe.training.output_dir))
         # Not `trainer.save_model()`, which leaves a pickle of the arguments beside the model.
         trainer.accelerator.unwrap_model(trainer.model).save_pretrained(output)
-        processor.save_pretrained(output)
+        trainer.processing_class.save_pretrained(output)
         results = {"metrics": metrics, "majority": majority, "recipe": argv}
         (output / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-        print(f"\n{score_table(metrics, majority)}\n\nmodel, processor and results.json: {output}")
-    # Processes that leave at different times would abort the others.
+        table = score_table(metrics, majority, f"{scored}_")
+        print(f"\n{table}\n\nmodel, processor and results.json: {output}")
+    # A process that leaves while others, or its own threads, still communicate is aborted.
+    trainer.accelerator.wait_for_everyone()
     trainer.accelerator.end_training()
 
 

@@ -2,24 +2,33 @@
 
 from collections.abc import Iterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from transformers import Trainer
+from transformers import PreTrainedModel, Trainer, TrainerState
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 from transformers.utils import logging
 
 from modeling_mmorient.features import GraphHealth
 from modeling_mmorient.multitask import IGNORE_INDEX
+from training.checkpoints import seal
 
 logger = logging.get_logger(__name__)
 
 
 class MultitaskTrainer(Trainer):
-    """`transformers.Trainer` with two additions.
+    """`transformers.Trainer` with some additions.
 
     - The loss of each task is a mean over the known labels of the whole optimizer step, however many
       batches and processes it is made of, so that accumulation does not change the gradient.
+    - In multi-process training the relation graphs and HIMA's stage 2 span the global batch.
     - The log holds the health of the relation graphs, and a warning where one is empty or complete.
+    - A checkpoint's weights are loaded the way they were saved, whatever the encoders.
+    - A checkpoint is sealed when all of it is written (`training/checkpoints.py`); only then an older one
+      may go.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -27,6 +36,8 @@ class MultitaskTrainer(Trainer):
         self.model_accepts_loss_kwargs = True
         self._graph_health: dict[str, GraphHealth] | None = None
         self._warned: set[tuple[str, str]] = set()
+        self._degrees: dict[str, list[torch.Tensor]] = {}
+        self._degrees_epoch = -1
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
@@ -52,22 +63,81 @@ class MultitaskTrainer(Trainer):
     ) -> Any:
         """As `Trainer.compute_loss`; keeps the graphs' health of the latest full batch."""
         if model.training:
-            inputs = {**inputs, "output_graph_health": True}
+            several = self.args.world_size > 1
+            inputs = {**inputs, "output_graph_health": True, "gather_batch": several}
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         rows = len(next(iter(inputs["labels"].values())))
         # The last batch of an epoch may be too small for its graph to say anything.
         if model.training and (rows >= self.args.per_device_train_batch_size or self._graph_health is None):
             self._graph_health = outputs.graph_health
+            self._remember_degrees()
         return (loss, outputs) if return_outputs else loss
+
+    def _remember_degrees(self) -> None:
+        epoch = int(self.state.epoch or 0)
+        if epoch != self._degrees_epoch:
+            self._degrees, self._degrees_epoch = {}, epoch
+        for modality, health in (self._graph_health or {}).items():
+            self._degrees.setdefault(modality, []).append(health.degrees)
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """As `Trainer.log`, with the graphs' health beside the training loss."""
         if "loss" in logs and self._graph_health is not None:
             for modality, health in self._graph_health.items():
-                values = {name: round(value.item(), 4) for name, value in asdict(health).items()}
+                values = {
+                    name: round(value.item(), 4)
+                    for name, value in asdict(health).items()
+                    if name != "degrees"
+                }
                 logs.update({f"{modality}_graph_{name}": value for name, value in values.items()})
                 self._warn(modality, values)
         super().log(logs, *args, **kwargs)
+
+    def degrees(self) -> dict[str, np.ndarray]:
+        """By modality, the number of neighbours of each row that has it, in the latest epoch's batches."""
+        return {
+            modality: values[values >= 0]
+            for modality, parts in self._degrees.items()
+            if len(values := torch.cat(parts).cpu().numpy())
+        }
+
+    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
+        limit, self.args.save_total_limit = self.args.save_total_limit, None
+        try:
+            super()._save_checkpoint(model, trial)
+        finally:
+            self.args.save_total_limit = limit
+        self.accelerator.wait_for_everyone()  # every process writes its own random state
+        if self.args.should_save:
+            folder = Path(str(self.args.output_dir))
+            seal(folder / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
+            rotate_checkpoints(
+                output_dir=str(folder),
+                save_total_limit=limit,
+                best_model_checkpoint=self.state.best_model_checkpoint,
+                use_mtime=True,
+            )
+
+    def _load_from_checkpoint(
+        self, resume_from_checkpoint: str, model: torch.nn.Module | None = None
+    ) -> None:
+        if self.is_deepspeed_enabled or self.is_fsdp_enabled:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        else:
+            _load_weights(self.accelerator.unwrap_model(model or self.model), resume_from_checkpoint)
+
+    def take_over(self, checkpoint: Path) -> None:
+        """Put the outcome of a run that had ended in place: its history, and its best or its last model."""
+        self.state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+        best = self.state.best_model_checkpoint if self.args.load_best_model_at_end else None
+        _load_weights(self.model, str(best or checkpoint))
+        self.model.to(self.args.device)
+
+    def _load_best_model(self) -> None:
+        if self.is_deepspeed_enabled or self.is_fsdp_enabled:
+            super()._load_best_model()
+        else:
+            _load_weights(self.accelerator.unwrap_model(self.model), str(self.state.best_model_checkpoint))
 
     def _warn(self, modality: str, health: dict[str, float]) -> None:
         for kind, share in (("empty", "isolated_share"), ("complete", "complete_share")):
@@ -78,3 +148,12 @@ class MultitaskTrainer(Trainer):
                     f"which samples are alike: change `{modality}_threshold` or `{modality}_neighbors` in "
                     "`model_options`, or the batch size."
                 )
+
+
+def _load_weights(model: PreTrainedModel, folder: str) -> None:
+    """Load weights the way they were saved, by `save_pretrained`.
+
+    It renames those of some encoders; `Trainer` would read the file as it is and leave such encoders alone.
+    """
+    saved = type(model).from_pretrained(folder, config=model.config)
+    model.load_state_dict(saved.state_dict())

@@ -7,6 +7,7 @@ from modeling_mmorient.multitask import (
     MultifeatureLearner,
     MultitaskHeads,
     OrdinalHead,
+    UncertaintyWeighting,
     multitask_loss,
     task_loss,
 )
@@ -283,3 +284,56 @@ def test_bad_label_counts_are_named(count):
     logits = {"mood": torch.zeros(2, 2), "about": torch.zeros(2, 2)}
     with pytest.raises(ValueError, match="num_items_in_batch"):
         multitask_loss(SPECS, logits, {"mood": torch.tensor([0, 1]), "about": torch.zeros(2, 2)}, count)
+
+
+def learned_shares(values):
+    weighting = UncertaintyWeighting(len(values))
+    with torch.no_grad():
+        weighting.log_variances.copy_(torch.tensor(values))
+    return weighting
+
+
+def test_learned_shares_match_plain_python(heads, hidden):
+    specs, logits = parse_tasks(TASKS), heads(hidden)
+    labels = {name: torch.tensor(values) for name, values in LABELS.items()}
+    shares = [0.4, -1.2]
+    expected = 0.0
+    for s, (name, spec) in zip(shares, specs.items(), strict=True):
+        loss = task_loss(spec, logits[name], labels[name]).item()
+        expected += spec.weight * (math.exp(-s) * loss + s / 2)
+    loss = multitask_loss(specs, logits, labels, weighting=learned_shares(shares))
+    torch.testing.assert_close(loss, torch.tensor(expected))
+
+
+def test_learned_shares_do_not_see_how_a_step_is_cut(heads, hidden):
+    specs = parse_tasks(TASKS)
+    labels = {name: torch.tensor(values) for name, values in LABELS.items()}
+    counts = {name: (values != -100).sum() for name, values in labels.items()}
+    gradients = []
+    for parts in (1, 4, 8):
+        weighting = learned_shares([0.4, -1.2])
+        for rows in torch.arange(8).chunk(parts):
+            part = {name: values[rows] for name, values in labels.items()}
+            multitask_loss(specs, heads(hidden[rows]), part, counts, weighting).backward()
+        gradients.append(weighting.log_variances.grad)
+    assert gradients[0].abs().min() > 0.01
+    for gradient in gradients[1:]:
+        torch.testing.assert_close(gradient, gradients[0])
+
+
+def test_unlabelled_task_does_not_move_its_share(heads, hidden):
+    weighting = learned_shares([0.4, -1.2])
+    loss = multitask_loss(
+        parse_tasks(TASKS), heads(hidden), {"mood": torch.tensor(LABELS["mood"])}, None, weighting
+    )
+    loss.backward()
+    assert weighting.log_variances.grad[0] != 0 and weighting.log_variances.grad[1] == 0
+
+
+def test_shares_exist_only_where_asked_for_and_are_saved(make_model, tmp_path):
+    assert make_model().loss_weighting is None
+    model = make_model(uncertainty_weighting=True)
+    model.save_pretrained(tmp_path)
+    loaded = type(model).from_pretrained(tmp_path)
+    assert loaded.loss_weighting.log_variances.equal(model.loss_weighting.log_variances)
+    assert loaded.loss_weighting.log_variances.any()

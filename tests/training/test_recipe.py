@@ -19,7 +19,7 @@ def write(folder: Path, **recipe: object) -> str:
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_shipped_recipes_parse(recipe: Path, tmp_path: Path) -> None:
-    data, model, training = parse_recipe([str(recipe), "--output_dir", str(tmp_path)])
+    data, model, _, training, _ = parse_recipe([str(recipe), "--output_dir", str(tmp_path)])
     assert data.tasks and training.output_dir == str(tmp_path)
     assert model.text or model.model_options["text_config"]
 
@@ -29,7 +29,7 @@ def test_command_line_wins_and_json_is_laid_over(tmp_path: Path) -> None:
         tmp_path, learning_rate=1e-3, model_options={"learner_dropout": 0.1, "graph_hidden_size": 8}
     )
     options = ["--learning_rate", "5e-4", "--model_options", '{"learner_dropout": 0.4}', "--seed", "7"]
-    data, model, training = parse_recipe([recipe, *options])
+    data, model, _, training, _ = parse_recipe([recipe, *options])
     assert training.learning_rate == 5e-4 and training.seed == 7
     assert model.model_options == {"learner_dropout": 0.4, "graph_hidden_size": 8}
     assert data.tasks == TASKS
@@ -37,7 +37,7 @@ def test_command_line_wins_and_json_is_laid_over(tmp_path: Path) -> None:
 
 def test_none_empties_a_role(tmp_path: Path) -> None:
     recipe = write(tmp_path, joint="some/clip", text="some/bert")
-    _, model, _ = parse_recipe([recipe, "--joint", "none", "--vision", "folder"])
+    model = parse_recipe([recipe, "--joint", "none", "--vision", "folder"]).model
     assert (model.joint, model.text, model.vision) == (None, "some/bert", "folder")
 
 
@@ -54,16 +54,29 @@ def test_none_empties_a_role(tmp_path: Path) -> None:
         ({"remove_unused_columns": True}, "collator"),
         ({"prediction_loss_only": True}, "nothing to score"),
         ({"label_names": ["a"]}, "label_names"),
-        ({"train_file": None}, "train_file.*give a string"),
+        ({"train_file": None}, "train_file.*give a list"),
+        ({"train_file": ["a.csv", 5]}, "train_file.*give strings"),
+        ({"test_share": 1}, r"number in \[0, 1\)"),
+        ({"test_share": 0.1, "test_file": "test.csv"}, "test rows are 'test.csv': give one"),
+        (
+            {
+                "early_stopping_patience": 0,
+                "load_best_model_at_end": True,
+                "eval_strategy": "epoch",
+                "save_strategy": "epoch",
+            },
+            "at least 1",
+        ),
+        ({"early_stopping_patience": 2}, "load_best_model_at_end"),
         ({"data_dir": 5}, "data_dir"),
         ({"seed": 1.5}, "seed.*whole number"),
         ({"validation_share": 1.5}, r"number in \(0, 1\)"),
         ({"allow": ["typos"]}, r"`allow` lists 'typos': choose from \['missing_pictures'"),
         ({"allow": "empty_rows"}, "`allow` is 'empty_rows': give a list"),
-        ({"split_column": "split"}, "say in `validation_split` which"),
+        ({"split_column": "split"}, "say in `validation_split` or `test_split` which"),
         (
             {"split_column": "split", "validation_split": "dev", "validation_file": "dev.csv"},
-            "leave `validation_file` out",
+            "leave `validation_file` and `test_file` out",
         ),
     ],
 )
@@ -83,3 +96,12 @@ def test_unreadable_recipes(tmp_path: Path, content: str | None, message: str) -
         path.write_text(content)
     with pytest.raises(ValueError, match=message):
         parse_recipe([str(path)])
+
+
+def test_identity_holds_what_decides_the_outcome(tmp_path: Path) -> None:
+    recipe = write(tmp_path, learning_rate=1e-3)
+    first = parse_recipe([recipe]).identity
+    harmless = ["--output_dir", "elsewhere", "--logging_steps", "3", "--save_total_limit", "2"]
+    assert parse_recipe([recipe, *harmless]).identity == first
+    for option in (["--learning_rate", "0.002"], ["--seed", "7"], ["--validation_share", "0.2"]):
+        assert parse_recipe([recipe, *option]).identity != first

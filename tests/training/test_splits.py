@@ -35,16 +35,16 @@ def test_a_file_of_its_own_is_used(folder: Path, arguments: Arguments) -> None:
     (folder / "train.csv").write_text(HEADER + ",one,bad\n,two,good\n")
     (folder / "dev.jsonl").write_text('{"text": "three", "mood": "bad", "image": null}\n')
     data = arguments(validation_file="dev.jsonl")
-    assert texts(*load_splits(data, 0)) == [["one", "two"], ["three"]]
+    assert texts(*load_splits(data, 0).values()) == [["one", "two"], ["three"]]
 
 
 def test_a_column_names_the_split_and_other_rows_are_counted(folder: Path, arguments: Arguments) -> None:
     rows = ",one,bad,train\n,two,bad,dev\n,three,good,train\n,four,bad,test\n,five,bad,\n"
     (folder / "train.csv").write_text("image,text,mood,part\n" + rows)
     splits = read_splits(arguments(split_column="part", validation_split="dev"), 0)
-    assert (splits.train.texts, splits.validation.texts) == (["one", "three"], ["two"])
+    assert [memes.texts for memes in splits.parts.values()] == [["one", "three"], ["two"]]
     assert splits.unused == {"test": 1, "": 1}
-    assert splits.validation.table.where([0]) == "row 3"
+    assert splits.parts["validation"].table.where([0]) == "row 3"
     with pytest.raises(TableError, match=r"the values \{'train': 2, 'dev': 1, 'test': 1, '': 1\}, not 'val'"):
         read_splits(arguments(split_column="part", validation_split="val"), 0)
 
@@ -55,10 +55,68 @@ def test_the_splits_of_a_saved_dataset_are_used(folder: Path, arguments: Argumen
         for name in ("train", "dev")
     }
     datasets.DatasetDict(parts).save_to_disk(str(folder / "saved"))
-    assert texts(*load_splits(arguments(train_file="saved", validation_split="dev"), 0)) == [
+    assert texts(*load_splits(arguments(train_file="saved", validation_split="dev"), 0).values()) == [
         ["train"],
         ["dev"],
     ]
+
+
+def test_several_files_are_one_table_whose_rows_are_called_by_file_and_number(
+    folder: Path, arguments: Arguments
+) -> None:
+    (folder / "one.csv").write_text(HEADER + "a.png,one,bad\n,two,good\n")
+    (folder / "two.jsonl").write_text(
+        '{"text": "three", "mood": "bad", "image": "b.png"}\n{"text": "four", "mood": "fine", "image": ""}\n'
+        '{"text": null, "mood": "bad", "image": null}\n'
+    )
+    (folder / "dev.csv").write_text(HEADER + "b.png,five,bad\n")
+    data = arguments(train_file=["one.csv", "two.jsonl"], validation_file="dev.csv", allow=["empty_rows"])
+    splits = read_splits(data, 0)
+    training = splits.parts["training"]
+    assert training.texts == ["one", "two", "three", "four"]
+    assert training.table.numbers == ["one.csv:2", "one.csv:3", "two.jsonl:1", "two.jsonl:2"]
+    assert training.labels == {"mood": [0, 1, 0, -100]} and training.unknown == {"mood": {3: "fine"}}
+    assert [path and Path(path).name for path in training.pictures.values.to_pylist()] == [
+        "a.png",
+        None,
+        "b.png",
+        None,
+    ]
+    kinds = {problem.kind: problem.message for problem in splits.problems}
+    assert set(kinds) == {"unknown_labels", "empty_rows", "split_duplicates"}
+    assert "two.jsonl" in kinds["unknown_labels"] and "line 2" in kinds["unknown_labels"]
+    assert "row two.jsonl:1;" in kinds["split_duplicates"]
+    rows = training.to_dataset()
+    assert rows["row"][:] == training.table.numbers and rows["labels"][:][1] == {"mood": 1}
+
+
+def test_files_that_keep_pictures_in_different_ways_are_refused(folder: Path, arguments: Arguments) -> None:
+    (folder / "one.csv").write_text(HEADER + "a.png,one,bad\n")
+    picture = {"bytes": (folder / "images" / "b.png").read_bytes(), "path": None}
+    table = {"image": [picture], "text": ["two"], "mood": ["good"]}
+    datasets.Dataset.from_dict(table).to_parquet(folder / "two.parquet")
+    with pytest.raises(TableError, match="in different ways"):
+        read_splits(arguments(train_file=["one.csv", "two.parquet"]), 0)
+
+
+def test_three_parts_by_file_by_column_and_by_share(folder: Path, arguments: Arguments) -> None:
+    rows = [f",text {i},{'bad' if i % 4 else 'good'},{('train', 'dev', 'test')[i % 3]}\n" for i in range(60)]
+    (folder / "train.csv").write_text("image,text,mood,part\n" + "".join(rows))
+    (folder / "other.csv").write_text(HEADER + ",other,bad\n")
+    options: tuple[dict[str, Any], ...] = (
+        {"split_column": "part", "validation_split": "dev", "test_split": "test"},
+        {"split_column": "part", "test_split": "test", "validation_share": 0.2},
+        {"test_file": "other.csv", "validation_share": 0.2},
+        {"test_share": 0.2, "validation_share": 0.25},
+    )
+    sizes = []
+    for option in options:
+        parts = load_splits(arguments(**option), 0)
+        assert list(parts) == ["training", "validation", "test"]
+        held = [set(part["text"][:]) for part in parts.values()]
+        assert not (held[0] & held[1] or held[0] & held[2] or held[1] & held[2])
+        sizes.append([len(part) for part in parts.values()])
+    assert sizes == [[20, 20, 20], [16, 4, 20], [48, 12, 1], [36, 12, 12]]
 
 
 def test_a_split_of_a_plain_table_is_refused(folder: Path, arguments: Arguments) -> None:
@@ -87,7 +145,7 @@ def test_duplicates_that_cross_a_given_split_stop_the_run(
     ):
         load_splits(arguments(validation_file="dev.csv"), 0)
     allowed = arguments(validation_file="dev.csv", allow=["split_duplicates"])
-    assert [len(part) for part in load_splits(allowed, 0)] == [2, 1]
+    assert [len(part) for part in load_splits(allowed, 0).values()] == [2, 1]
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -101,18 +159,20 @@ def test_held_out_rows_have_no_like_among_the_others(folder: Path, arguments: Ar
     rows = [",".join(row) for row in zip(images, words, moods, strict=True)]
     (folder / "train.csv").write_text(HEADER + "\n".join(rows) + "\n")
     data = arguments(validation_share=0.2)
-    train, held = load_splits(data, seed)
+    train, held = load_splits(data, seed).values()
     assert len(train) + len(held) == 40 and 4 <= len(held) <= 14
     for column, key in (("image", str), ("text", normalized_text)):
         values = [{key(value) for value in part[column][:] if value} for part in (train, held)]
         assert not values[0] & values[1]
-    assert texts(*load_splits(data, seed)) == texts(train, held)
+    assert texts(*load_splits(data, seed).values()) == texts(train, held)
 
 
 def test_held_out_rows_keep_their_order_and_follow_the_seed(folder: Path, arguments: Arguments) -> None:
     rows = "".join(f",text {i:02d},{'bad' if i % 4 else 'good'}\n" for i in range(60))
     (folder / "train.csv").write_text(HEADER + rows)
-    first, again, other = (load_splits(arguments(validation_share=0.2), seed)[1] for seed in (1, 1, 2))
+    first, again, other = (
+        load_splits(arguments(validation_share=0.2), seed)["validation"] for seed in (1, 1, 2)
+    )
     assert first["text"][:] == again["text"][:] != other["text"][:]
     assert first["text"][:] == sorted(first["text"][:])
     for held in (first, other):

@@ -17,7 +17,8 @@ from transformers import BertConfig, BertModel, ViTConfig, ViTImageProcessorPil,
 from training.assemble import train_tokenizer
 from training.recipe import parse_recipe
 from training.sample_memes import draw_memes
-from training.train import build_trainer, main
+from training.scoring import majority_scores
+from training.train import build_run, main
 
 ROOT = Path(__file__).parents[2]
 RECIPE = "training/recipes/quickstart.yaml"
@@ -41,7 +42,7 @@ def test_quickstart_trains_scores_saves_and_labels(tmp_path: Path) -> None:
     assert "majority class" in table
     # Far above what always giving one answer gets, where text or picture alone decides.
     for task in ("sentiment", "setting"):
-        assert results["metrics"][f"eval_macro_f1_{task}"] > results["majority"][task] + 0.3
+        assert results["metrics"][f"validation_macro_f1_{task}"] > results["majority"][task] + 0.3
     assert not list(output.glob("**/*.bin")) and (output / "model.safetensors").is_file()
     picture = next((tmp_path / "memes" / "images").iterdir())
     answer = run(
@@ -98,7 +99,7 @@ def test_tasks_of_every_kind_train_together_on_rows_held_out_of_a_json_lines_tab
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert set(results["majority"]) == {"sentiment", "sarcasm", "about"}
     for task in results["majority"]:
-        assert 0 <= results["metrics"][f"eval_macro_f1_{task}"] <= 1
+        assert 0 <= results["metrics"][f"validation_macro_f1_{task}"] <= 1
 
 
 def test_a_problem_stops_the_run_before_anything_is_loaded(tmp_path: Path) -> None:
@@ -135,8 +136,9 @@ def frozen_recipe(folder: Path, **recipe: object) -> list[str]:
 
 
 def test_frozen_features_weights_and_baseline_are_those_of_the_right_rows(tmp_path: Path) -> None:
-    arguments = parse_recipe(frozen_recipe(tmp_path))
-    trainer, processor, majority = build_trainer(*arguments)
+    run = build_run(parse_recipe(frozen_recipe(tmp_path)))
+    trainer, processor = run.trainer, run.trainer.processing_class
+    majority = majority_scores(run.tables["training"]["labels"][:], run.tables["validation"]["labels"][:])
     tables = {
         name: list(csv.DictReader((tmp_path / "memes" / f"{name}.csv").open()))
         for name in ("train", "validation")

@@ -33,13 +33,20 @@ def feature_rows(model: Any, count: int) -> list[dict[str, Any]]:
 
 
 def train(
-    trainer_class: type[Trainer], model: Any, folder: Path, batch: int, steps: int, **options: Any
+    trainer_class: type[Trainer],
+    model: Any,
+    folder: Path,
+    batch: int,
+    steps: int,
+    rows: int = 16,
+    **options: Any,
 ) -> Any:
+    """One epoch."""
     arguments = TrainingArguments(
         output_dir=str(folder),
         per_device_train_batch_size=batch,
         gradient_accumulation_steps=steps,
-        max_steps=1,
+        num_train_epochs=1,
         learning_rate=0.1,
         optim="sgd",
         max_grad_norm=0.0,
@@ -54,7 +61,7 @@ def train(
     trainer = trainer_class(
         model=model,
         args=arguments,
-        train_dataset=feature_rows(model, 16),
+        train_dataset=feature_rows(model, rows),
         data_collator=FeatureCollator(list(TASKS)),
     )
     trainer.train()
@@ -62,20 +69,28 @@ def train(
 
 
 def update(
-    make_model: Callable[..., Any], trainer_class: type[Trainer], folder: Path, batch: int
+    make_model: Callable[..., Any],
+    trainer_class: type[Trainer],
+    folder: Path,
+    batch: int,
+    **options: Any,
 ) -> torch.Tensor:
     # No graph and no batch attention: those span the batch at hand by design.
-    model = make_model(tasks=TASKS, use_in_modal=False, use_cross_modal=False, use_hima_stage2=False)
+    model = make_model(
+        tasks=TASKS, use_in_modal=False, use_cross_modal=False, use_hima_stage2=False, **options
+    )
     before = torch.nn.utils.parameters_to_vector(model.parameters()).detach().clone()
     train(trainer_class, model, folder, batch, 16 // batch)
     return torch.nn.utils.parameters_to_vector(model.parameters()).detach() - before
 
 
+@pytest.mark.parametrize("learned_shares", [False, True])
 def test_accumulation_over_unevenly_labeled_batches_gives_the_same_update(
-    make_model: Callable[..., Any], tmp_path: Path
+    make_model: Callable[..., Any], tmp_path: Path, learned_shares: bool
 ) -> None:
-    whole = update(make_model, MultitaskTrainer, tmp_path, 16)
-    accumulated = update(make_model, MultitaskTrainer, tmp_path, 4)
+    options = {"uncertainty_weighting": learned_shares}
+    whole = update(make_model, MultitaskTrainer, tmp_path, 16, **options)
+    accumulated = update(make_model, MultitaskTrainer, tmp_path, 4, **options)
     assert whole.abs().max() > 1e-3
     torch.testing.assert_close(accumulated, whole, atol=1e-6, rtol=1e-4)
 
@@ -121,27 +136,35 @@ from conftest import make_config
 from test_trainer import TASKS, MultitaskTrainer, train
 from modeling_mmorient import MMOrientForMultitaskClassification
 
-options = {"tasks": TASKS, "use_in_modal": False, "use_cross_modal": False, "use_hima_stage2": False}
+folder, batch, steps, across = Path(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5]), sys.argv[6] == "across"
+options = {"tasks": TASKS, "uncertainty_weighting": True}
+options |= dict.fromkeys(["use_in_modal", "use_cross_modal", "use_hima_stage2"], across)
 torch.manual_seed(0)
 model = MMOrientForMultitaskClassification(make_config.__wrapped__()(**options))
 before = torch.nn.utils.parameters_to_vector(model.parameters()).detach().clone()
-trainer = train(MultitaskTrainer, model, Path(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5]))
-after = torch.nn.utils.parameters_to_vector(trainer.accelerator.unwrap_model(trainer.model).parameters())
+trainer = train(MultitaskTrainer, model, folder, batch, steps, rows=48)
+trained = trainer.accelerator.unwrap_model(trainer.model)
+after = torch.nn.utils.parameters_to_vector(trained.parameters())
 if trainer.is_world_process_zero():
-    torch.save((after.detach() - before), Path(sys.argv[3]) / f"{sys.argv[4]}.pt")
+    running = {name: buffer for name, buffer in trained.named_buffers() if "running" in name}
+    torch.save({"parameters": after.detach() - before, **running}, folder / f"{sys.argv[6]}-{batch}.pt")
+trainer.accelerator.wait_for_everyone()
 trainer.accelerator.end_training()
 """
 
 
 @pytest.mark.slow
-def test_two_processes_give_the_update_of_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("rows", ["alone", "across"])
+def test_two_processes_give_the_updates_of_one(tmp_path: Path, rows: str) -> None:
+    """Three steps over shuffled rows: alone with accumulation, or with graphs across the global batch."""
     script = tmp_path / "update.py"
     script.write_text(PROCESS_SCRIPT)
     tests = Path(__file__).parents[1]
     paths = [f"{tests.parent}", f"{tests}"]
     # The conftest's and this file's names are found from their folders.
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tests), str(tests / "training"), *paths])}
-    for processes, batch in ((1, 16), (2, 4)):
+    small = 4 if rows == "alone" else 8
+    for processes, batch in ((1, 16), (2, small)):
         launch = [
             sys.executable,
             "-m",
@@ -150,9 +173,10 @@ def test_two_processes_give_the_update_of_one(tmp_path: Path) -> None:
             f"--nproc_per_node={processes}",
         ]
         steps = 16 // (processes * batch)
-        command = [*launch, str(script), *paths, str(tmp_path), str(batch), str(steps)]
+        command = [*launch, str(script), *paths, str(tmp_path), str(batch), str(steps), rows]
         result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
         assert result.returncode == 0, result.stderr[-3000:]
-    one, two = (torch.load(tmp_path / f"{batch}.pt", weights_only=True) for batch in (16, 4))
-    assert one.abs().max() > 1e-3
+    one, two = (torch.load(tmp_path / f"{rows}-{batch}.pt", weights_only=True) for batch in (16, small))
+    assert one["parameters"].abs().max() > 1e-3
+    assert (len(one) > 1) is (rows == "across")
     torch.testing.assert_close(two, one, atol=1e-6, rtol=1e-4)

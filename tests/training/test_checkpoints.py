@@ -1,0 +1,172 @@
+"""Checkpoints: whole ones are told from others, and a run goes on only from its own."""
+
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.training.test_train import ROOT, frozen_recipe
+from training.checkpoints import is_whole, seal, start_or_resume
+from training.train import main
+
+IDENTITY = {"seed": 1, "tasks": {"humour": ["no", "yes"]}}
+
+
+@pytest.fixture(autouse=True)
+def heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logging.getLogger("training.checkpoints"), "propagate", True)
+
+
+def write_checkpoint(output: Path, step: int, sealed: bool = True) -> Path:
+    folder = output / f"checkpoint-{step}"
+    folder.mkdir(parents=True)
+    (folder / "model.safetensors").write_bytes(os.urandom(100))
+    (folder / "trainer_state.json").write_text("{}")
+    if sealed:
+        seal(folder)
+    return folder
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    """A run's folder with whole checkpoints of steps 2, 4 and 10."""
+    assert start_or_resume(tmp_path, IDENTITY, restart=False) is None
+    for step in (2, 10, 4):
+        write_checkpoint(tmp_path, step)
+    return tmp_path
+
+
+def test_the_latest_checkpoint_counts(output: Path) -> None:
+    assert start_or_resume(output, IDENTITY, restart=False) == output / "checkpoint-10"
+
+
+@pytest.mark.parametrize("harm", ["no seal", "half a seal", "short", "longer", "changed", "gone", "empty"])
+def test_a_checkpoint_that_was_cut_off_is_recognized_and_the_one_before_is_used(
+    output: Path, harm: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = output / "checkpoint-10"
+    weights, note = folder / "model.safetensors", folder / "whole.json"
+    content = weights.read_bytes()
+    if harm == "no seal":
+        note.unlink()
+    elif harm == "half a seal":
+        note.write_text(note.read_text()[:40])
+    elif harm == "gone":
+        weights.unlink()
+    elif harm == "empty":
+        shutil.rmtree(folder)
+        folder.mkdir()
+    else:
+        changed = {"short": content[:-1], "longer": content + b"0", "changed": content[::-1]}
+        weights.write_bytes(changed[harm])
+    assert not is_whole(folder)
+    assert start_or_resume(output, IDENTITY, restart=False) == output / "checkpoint-4"
+    assert not folder.exists() and "checkpoint-10 was cut off" in caplog.text
+
+
+def test_without_a_whole_checkpoint_the_run_starts_anew(tmp_path: Path) -> None:
+    start_or_resume(tmp_path, IDENTITY, restart=False)
+    write_checkpoint(tmp_path, 2, sealed=False)
+    assert start_or_resume(tmp_path, IDENTITY, restart=False) is None
+
+
+def test_checkpoints_of_another_run_are_refused_and_removed_on_request(output: Path) -> None:
+    with pytest.raises(ValueError, match=r"another run \(seed was 1 and is 2\): choose another `output_dir`"):
+        start_or_resume(output, {**IDENTITY, "seed": 2}, restart=False)
+    assert (output / "checkpoint-10").is_dir()
+    (output / "notes.txt").write_text("mine")
+    assert start_or_resume(output, {**IDENTITY, "seed": 2}, restart=True) is None
+    assert not list(output.glob("checkpoint-*")) and (output / "notes.txt").is_file()
+    write_checkpoint(output, 2)
+    assert start_or_resume(output, {**IDENTITY, "seed": 2}, restart=False) == output / "checkpoint-2"
+
+
+def test_checkpoints_of_nobody_are_refused(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, 2)
+    with pytest.raises(ValueError, match="unknown run"):
+        start_or_resume(tmp_path, IDENTITY, restart=False)
+
+
+def test_a_run_does_not_go_on_in_the_folder_of_one_with_other_labels(tmp_path: Path) -> None:
+    recipe = frozen_recipe(tmp_path, save_strategy="steps", save_steps=2)
+    main(recipe)
+    table = tmp_path / "memes" / "train.csv"
+    table.write_text(table.read_text().replace(",yes", ",no", 1))
+    with pytest.raises(ValueError, match="training rows was"):
+        main(recipe)
+    main([*recipe, "--restart", "true"])
+
+
+EARLY = {
+    "eval_strategy": "steps",
+    "eval_steps": 1,
+    "save_strategy": "steps",
+    "save_steps": 1,
+    "load_best_model_at_end": True,
+    "early_stopping_patience": 2,
+    "max_steps": 40,
+    "save_total_limit": 3,
+}
+
+
+def test_early_stopping_stops_and_a_finished_run_is_not_trained_on(tmp_path: Path) -> None:
+    recipe = frozen_recipe(tmp_path, **EARLY)
+    main(recipe)
+    steps = {int(path.name.split("-")[1]) for path in (tmp_path / "out").glob("checkpoint-*")}
+    last, best = max(steps), min(steps)
+    assert last < 40 and last - best == 2
+    # What was loaded and saved is the best checkpoint, and not the last.
+    saved, kept, newest = (
+        load_file(tmp_path / "out" / folder / "model.safetensors")
+        for folder in ("", f"checkpoint-{best}", f"checkpoint-{last}")
+    )
+    assert all(torch.equal(saved[name], kept[name]) for name in kept)
+    assert any(not torch.equal(saved[name], newest[name]) for name in newest)
+    main(recipe)
+    again = load_file(tmp_path / "out" / "model.safetensors")
+    assert all(torch.equal(saved[name], again[name]) for name in saved)
+    assert {int(path.name.split("-")[1]) for path in (tmp_path / "out").glob("checkpoint-*")} == steps
+
+
+def test_encoders_that_are_trained_come_back_from_a_checkpoint(tmp_path: Path) -> None:
+    """The picture encoder's weights have other names in files than in memory."""
+    options = {"freeze_encoders": False, "learner_hidden_sizes": [8], "hima_hidden_size": 4}
+    recipe = frozen_recipe(tmp_path, save_strategy="steps", save_steps=2, model_options=options)
+    main(recipe)
+    whole = load_file(tmp_path / "out" / "model.safetensors")
+    shutil.rmtree(tmp_path / "out" / "checkpoint-4")
+    main(recipe)
+    again = load_file(tmp_path / "out" / "model.safetensors")
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_a_run_ends_with_the_same_weights(tmp_path: Path) -> None:
+    options = {"save_strategy": "steps", "save_steps": 1, "save_total_limit": 2, "max_steps": 30}
+    recipe = frozen_recipe(tmp_path, **options)
+    main([*recipe, "--output_dir", str(tmp_path / "whole")])
+    expected = load_file(tmp_path / "whole" / "model.safetensors")
+    command = [sys.executable, "training/train.py", *recipe]
+    output, kills = tmp_path / "out", 0
+    for delay in (0.0, 0.05, 0.4):
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        seen = set(output.glob("checkpoint-*"))
+        while process.poll() is None and not set(output.glob("checkpoint-*")) - seen:
+            time.sleep(0.005)
+        time.sleep(delay)
+        kills += process.poll() is None
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert kills == 3
+    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    found = load_file(output / "model.safetensors")
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)

@@ -1,0 +1,129 @@
+"""Runs that can be killed at any moment: which checkpoints are whole, and whose they are.
+
+output_dir / run.json                 what the run was started with
+output_dir / checkpoint-N / whole.json   sizes and digests of its files, written last
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from transformers.utils import logging
+
+logger = logging.get_logger(__name__)
+
+SEAL, IDENTITY = "whole.json", "run.json"
+# Named in an error; a run has hundreds of arguments.
+SHOWN_DIFFERENCES = 5
+
+
+def seal(checkpoint: Path) -> None:
+    """Say that a checkpoint is whole, once all of it is on disk."""
+    files = {path.name: _describe(path) for path in _files(checkpoint)}
+    for path in _files(checkpoint):
+        _flush(path)
+    write_atomically(checkpoint / SEAL, json.dumps(files, indent=2) + "\n")
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Whether a checkpoint was sealed, and nothing is gone or changed since."""
+    try:
+        files = json.loads((checkpoint / SEAL).read_text(encoding="utf-8"))
+        return all(_describe(checkpoint / name) == described for name, described in files.items())
+    except (OSError, ValueError):
+        return False
+
+
+def start_or_resume(output_dir: Path, identity: Mapping[str, Any], restart: bool) -> Path | None:
+    """The checkpoint to go on from, or None where there is nothing to go on from.
+
+    Checkpoints that were cut off while being written are removed: the run will write them again.
+
+    Args:
+        output_dir: Of the run; made if it is missing.
+        identity: What decides the outcome of the run, of JSON types.
+        restart: Remove the checkpoints of whatever ran here, and start anew.
+
+    Raises:
+        ValueError: If the checkpoints are those of a run with another identity.
+    """
+    output_dir.mkdir(parents=True, exist_ok=True)
+    checkpoints = sorted(output_dir.glob(f"{PREFIX_CHECKPOINT_DIR}-*"), key=_step, reverse=True)
+    if restart:
+        for checkpoint in checkpoints:
+            shutil.rmtree(checkpoint)
+        checkpoints = []
+    if checkpoints:
+        _require_same(output_dir, identity)
+    else:
+        write_atomically(output_dir / IDENTITY, json.dumps(identity, indent=2, sort_keys=True) + "\n")
+    for checkpoint in checkpoints:
+        if is_whole(checkpoint):
+            logger.warning(f"going on from {checkpoint}.")
+            return checkpoint
+        logger.warning(f"{checkpoint} was cut off while being written, or changed since: removed.")
+        shutil.rmtree(checkpoint)
+    return None
+
+
+def has_ended(checkpoint: Path) -> bool:
+    """Whether a checkpoint is the last one of its run: of all steps, or of waiting for a better model."""
+    state = json.loads((checkpoint / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
+    if state["global_step"] >= state["max_steps"]:
+        return True
+    callback = state.get("stateful_callbacks", {}).get("EarlyStoppingCallback")
+    if callback is None:
+        return False
+    waited = callback["attributes"]["early_stopping_patience_counter"]
+    return bool(waited >= callback["args"]["early_stopping_patience"])
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file so that it holds either all of the text or what it held before."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    _flush(temporary)
+    temporary.replace(path)
+
+
+def _require_same(output_dir: Path, identity: Mapping[str, Any]) -> None:
+    remedy = "choose another `output_dir`, or remove those checkpoints with `--restart true`."
+    try:
+        known = json.loads((output_dir / IDENTITY).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise ValueError(f"{output_dir} holds checkpoints of an unknown run: {remedy}") from None
+    given = json.loads(json.dumps(identity))
+    different = [key for key in sorted({*known, *given}) if known.get(key) != given.get(key)]
+    if different:
+        shown = "; ".join(
+            f"{key} was {known.get(key)!r} and is {given.get(key)!r}" for key in different[:SHOWN_DIFFERENCES]
+        )
+        more = (
+            f"; and {len(different) - SHOWN_DIFFERENCES} more" if len(different) > SHOWN_DIFFERENCES else ""
+        )
+        raise ValueError(f"{output_dir} holds checkpoints of another run ({shown}{more}): {remedy}")
+
+
+def _step(checkpoint: Path) -> int:
+    number = checkpoint.name.rpartition("-")[2]
+    return int(number) if number.isdigit() else -1
+
+
+def _files(checkpoint: Path) -> list[Path]:
+    return sorted(path for path in checkpoint.iterdir() if path.is_file() and path.name != SEAL)
+
+
+def _describe(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def _flush(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
