@@ -143,9 +143,7 @@ def main(argv: list[str]) -> None:
         (output / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
         table = score_table(metrics, majority, f"{scored}_")
         print(f"\n{table}\n\nmodel, processor and results.json: {output}")
-    # A process that leaves while others, or its own threads, still communicate is aborted.
-    trainer.accelerator.wait_for_everyone()
-    trainer.accelerator.end_training()
+    trainer.end_processes()
 
 
 if __name__ == "__main__":

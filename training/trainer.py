@@ -1,5 +1,6 @@
 """`Trainer` for several tasks with partial labels, and for models whose graphs span the batch."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -72,6 +73,15 @@ class MultitaskTrainer(Trainer):
             self._graph_health = outputs.graph_health
             self._remember_degrees()
         return (loss, outputs) if return_outputs else loss
+
+    def end_processes(self) -> None:
+        """Let all processes of a run end, the last thing that a script does."""
+        if self.args.world_size > 1:
+            self.accelerator.wait_for_everyone()
+            self.accelerator.end_training()
+            # Threads that communicate need the interpreter to let go of their last tensors; one that finds it
+            # gone aborts the process. They get it while this one sleeps.
+            time.sleep(0.5)
 
     def _remember_degrees(self) -> None:
         epoch = int(self.state.epoch or 0)

@@ -1,11 +1,14 @@
 """Recipes: YAML with command-line overrides, checked before anything is loaded."""
 
+import dataclasses
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 
-from training.recipe import parse_recipe
+from modeling_mmorient.task_specs import TaskSpec
+from training.recipe import DataArguments, ModelArguments, RunArguments, parse_recipe
 
 RECIPES = sorted((Path(__file__).parents[2] / "training" / "recipes").glob("*.yaml"))
 TASKS = {"humour": {"labels": ["no", "yes"]}}
@@ -22,6 +25,17 @@ def test_shipped_recipes_parse(recipe: Path, tmp_path: Path) -> None:
     data, model, _, training, _ = parse_recipe([str(recipe), "--output_dir", str(tmp_path)])
     assert data.tasks and training.output_dir == str(tmp_path)
     assert model.text or model.model_options["text_config"]
+
+
+def test_own_table_explains_every_option() -> None:
+    recipe = next(path for path in RECIPES if path.stem == "own_table").read_text()
+    for arguments in (DataArguments, ModelArguments, RunArguments):
+        for option in dataclasses.fields(arguments):
+            assert re.search(rf"^(# )?{option.name}:|--{option.name}\b", recipe, re.M), option.name
+    for option in dataclasses.fields(TaskSpec):
+        # Class weights come from the table; temperature and thresholds are fitted.
+        if option.name not in ("name", "class_weights", "temperature", "thresholds"):
+            assert f"    {option.name}:" in recipe, option.name
 
 
 def test_command_line_wins_and_json_is_laid_over(tmp_path: Path) -> None:

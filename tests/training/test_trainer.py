@@ -148,8 +148,7 @@ after = torch.nn.utils.parameters_to_vector(trained.parameters())
 if trainer.is_world_process_zero():
     running = {name: buffer for name, buffer in trained.named_buffers() if "running" in name}
     torch.save({"parameters": after.detach() - before, **running}, folder / f"{sys.argv[6]}-{batch}.pt")
-trainer.accelerator.wait_for_everyone()
-trainer.accelerator.end_training()
+trainer.end_processes()
 """
 
 
