@@ -131,7 +131,7 @@ def reliability_chart(name: str, numbers: Mapping[str, Any]) -> Chart:
         width = 1 / len(numbers["bins"])
         lower.bar([entry["low"] for entry in bins], counts, width=width * 0.9, align="edge", color=SOFT)
         lower.set(xlabel="confidence", ylabel="count")
-        lower.yaxis.set_major_locator(MaxNLocator(3, integer=True))
+        lower.yaxis.set_major_locator(MaxNLocator(3, integer=True, prune="lower"))
         for axes in (upper, lower):
             axes.tick_params(length=0)
         svg = _svg(

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from enum import Enum
 from typing import Any, Protocol
 
 import numpy as np
@@ -38,7 +39,9 @@ def plain(value: Any) -> Any:
         return {str(key): plain(entry) for key, entry in value.items()}
     if isinstance(value, np.ndarray | np.generic):
         return plain(value.tolist())
-    if isinstance(value, Sequence | set | frozenset) and not isinstance(value, str | bytes):
+    if isinstance(value, Enum):
+        return plain(value.value)
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
         return [plain(entry) for entry in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None

@@ -17,7 +17,7 @@ from tests.training.predictions_samples import Predictions, multi_label, single_
 from training.report import RunReport, ScoredSplit, write_report
 from training.report_examples import MAX_THUMBNAILS
 
-VOID = {"meta", "img", "path", "use", "rect", "br"}
+VOID = {"meta", "img", "path", "use", "rect", "wbr"}
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(1)>'
 
 
@@ -101,7 +101,7 @@ def run(folder: Path) -> RunReport:
             _split(single_label(), multi_label(), note="Fitted on `these` rows.", table="val.csv", **options),
             _split(single_label(seed=1), multi_label(seed=1), name="test", **options),
         ],
-        recipe={"tasks": {"a": ["no", "yes"]}, "learning_rate": 0.001, "text": None},
+        recipe={"tasks": {"a": ["no", "yes"]}, "learning_rate": 3e-05, "text": None},
         history=HISTORY,
         degrees={"image": np.array([0, 3, 3]), "text": np.array([0, 0, 0])},
         duration=3725.0,
@@ -157,6 +157,7 @@ def test_page_and_json_hold_the_same_numbers(tmp_path: Path, run: RunReport) -> 
             assert f"row {example['row']} true" in page.text
     assert numbers["graphs"]["image"]["histogram"][0] == {"low": 0, "high": 0, "count": 1}
     assert numbers["curves"]["loss"] == [[0.5, 2.0], [1.0, 1.0]]
+    assert "learning_rate 3e-05" in page.text
     assert (numbers["recipe"], numbers["duration_seconds"]) == (run.recipe, 3725.0)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix, multilabel_confusion_matrix, precision_recall_fscore_support
+from transformers.trainer_utils import IntervalStrategy
 
 from modeling_mmorient.task_specs import TaskSpec
 from tests.training.predictions_samples import Predictions, multi_label, single_label
@@ -18,9 +19,9 @@ def test_json_types_hold_no_number_that_is_none() -> None:
     value = {
         1: np.float32(0.5),
         "array": np.array([1.0, np.nan, np.inf]),
-        "more": (True, None, Path("folder"), {"x"}),
+        "more": (True, None, Path("folder"), IntervalStrategy.EPOCH),
     }
-    assert plain(value) == {"1": 0.5, "array": [1.0, None, None], "more": [True, None, "folder", ["x"]]}
+    assert plain(value) == {"1": 0.5, "array": [1.0, None, None], "more": [True, None, "folder", "epoch"]}
     json.dumps(plain(value), allow_nan=False)
 
 
