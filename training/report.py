@@ -1,8 +1,6 @@
 """The report of a run: a page that opens without a network, and the same numbers as JSON."""
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from training.checkpoints import write_atomically
 from training.report_examples import EXAMPLES, MAX_THUMBNAILS, choose_examples
 from training.report_notes import derived_notes
 from training.report_numbers import TaskPredictions, curves, graph_numbers, plain, task_numbers
@@ -80,8 +79,10 @@ def write_report(folder: Path, run: RunReport) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     numbers = report_numbers(run)
-    _replace(folder / "report.json", json.dumps(numbers, indent=2, allow_nan=False) + "\n")
-    _replace(folder / "index.html", render_page(numbers, run.splits[0].rows if run.splits else ()))
+    write_atomically(folder / "report.json", json.dumps(numbers, indent=2, allow_nan=False) + "\n")
+    page = render_page(numbers, run.splits[0].rows if run.splits else ())
+    # Half a character, which JSON can hold and UTF-8 cannot, becomes a question mark.
+    write_atomically(folder / "index.html", page.encode("utf-8", errors="replace").decode("utf-8"))
 
 
 def report_numbers(run: RunReport) -> dict[str, Any]:
@@ -126,16 +127,3 @@ def _split_numbers(split: ScoredSplit, examples: int) -> dict[str, Any]:
         "scores": plain(split.scores),
         "tasks": tasks,
     }
-
-
-def _replace(path: Path, content: str) -> None:
-    """Write a file whole or not at all. What UTF-8 cannot hold (half a character) becomes a question mark."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content.encode("utf-8", errors="replace"))
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
