@@ -13,7 +13,8 @@ from training.labels import Label, is_labelled, task_specs
 from training.memes import Memes, join_memes, read_memes
 from training.problems import Problem, TableError, stop_on_problems
 from training.recipe import DataArguments
-from training.tables import HUB_PREFIX, Table, has_splits, read_table
+from training.table_stream import HUB_PREFIX, has_splits
+from training.tables import Table, read_table
 
 # In the order of reports.
 PARTS = ("training", "validation", "test")
