@@ -87,7 +87,12 @@ def read_memes(table: Table, data: DataArguments) -> Memes:
             the picture folder, or no row is left.
     """
     assert isinstance(data.tasks, dict)
-    texts = _read_texts(table, data.text_columns)
+    texts, invalid = read_texts(table, data.text_columns)
+    for column, kinds in invalid.items():
+        raise TableError(
+            f"{table.name}: {table.where(list(kinds))} have a {next(iter(kinds.values()))} in column "
+            f"{column!r}: give texts."
+        )
     columns = {
         name: read_labels(table, spec, data.tasks[name]) for name, spec in task_specs(data.tasks).items()
     }
@@ -180,20 +185,31 @@ def _renumbered(values: Mapping[int, str], new: Mapping[int, int]) -> dict[int, 
     return {new[row]: value for row, value in values.items() if row in new}
 
 
-def _read_texts(table: Table, columns: Sequence[str]) -> list[str | None]:
-    cells = [_text_cells(table, column) for column in columns]
-    return [next((text for text in row if text and text.strip()), None) for row in zip(*cells, strict=True)]
+def read_texts(table: Table, columns: Sequence[str]) -> tuple[list[str | None], dict[str, dict[int, str]]]:
+    """The text of every row.
+
+    Returns:
+        The first of the columns' texts that is not blank, or None; and by column and row the kind of a cell
+        that is neither a text nor a number nor empty.
+
+    Raises:
+        TableError: If there is no such column.
+    """
+    cells = {column: table.cells(column) for column in columns}
+    invalid = {column: kinds for column, values in cells.items() if (kinds := _invalid_texts(values))}
+    texts = [
+        next((text for cell in row if (text := _text(cell)) and text.strip()), None)
+        for row in zip(*cells.values(), strict=True)
+    ]
+    return texts if columns else [None] * len(table), invalid
 
 
-def _text_cells(table: Table, column: str) -> list[str | None]:
-    cells = table.cells(column)
-    wrong = [row for row, cell in enumerate(cells) if not isinstance(cell, str | int | float | None)]
-    if wrong:
-        kind = type(cells[wrong[0]]).__name__
-        raise TableError(
-            f"{table.name}: {table.where(wrong)} have a {kind} in column {column!r}: give texts."
-        )
-    return [_text(cell) for cell in cells]
+def _invalid_texts(cells: Sequence[Any]) -> dict[int, str]:
+    return {
+        row: type(cell).__name__
+        for row, cell in enumerate(cells)
+        if not isinstance(cell, str | int | float | None)
+    }
 
 
 def _text(cell: Any) -> str | None:

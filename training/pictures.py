@@ -4,7 +4,7 @@ import hashlib
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from training.problems import Problem, TableError
 from training.tables import Table
 
 HASH_SIZE = 16
+# Of pictures as `datasets.Image` stores them.
+PICTURE_FIELDS = {"bytes", "path"}
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,32 @@ class Fingerprint:
     digest: bytes
     gradient: np.ndarray
     cells: np.ndarray
+
+
+@dataclass(frozen=True)
+class PictureSources:
+    """Where the pictures of a table's rows are.
+
+    Args:
+        files: Whole picture files (binary) where the table holds any.
+        paths: Absolute paths; None where there is no such file, or where the table holds the picture.
+        names: What the table calls each picture; None where it has none.
+        invalid: By row, the kind of a cell that is neither a name nor a picture.
+        outside: Rows that name something outside the picture folder.
+        missing: Rows that name no file in it.
+    """
+
+    files: pa.ChunkedArray | None
+    paths: list[str | None]
+    names: list[str | None]
+    invalid: dict[int, str]
+    outside: list[int]
+    missing: list[int]
+
+    def __getitem__(self, row: int) -> str | bytes | None:
+        """Path or bytes of a row's picture; None where it has none that can be used."""
+        file = None if self.files is None else self.files[row].as_py()
+        return self.paths[row] if file is None else file
 
 
 @dataclass(frozen=True)
@@ -68,7 +96,31 @@ def read_pictures(table: Table, column: str, folder: Path) -> Pictures:
     Raises:
         TableError: If the column holds something else, or a name leads out of the folder.
     """
-    values, names, problems = _sources(table, column, folder)
+    sources = find_pictures(table, column, folder)
+    values, names = _values(table, column, sources), sources.names
+    problems: list[Problem] = []
+    if sources.invalid:
+        kind = next(iter(sources.invalid.values()))
+        raise TableError(
+            f"{table.name}: {table.where(list(sources.invalid))} have a {kind} in column {column!r}: "
+            "give file names or pictures."
+        )
+    if sources.outside:
+        raise TableError(
+            f"{table.name}: {table.where(sources.outside)} name pictures outside {folder}: only that folder "
+            "is read."
+        )
+    if sources.missing:
+        examples = ", ".join(repr(names[row]) for row in sources.missing[:3])
+        count = sum(name is not None for name in names)
+        problems.append(
+            Problem(
+                "missing_pictures",
+                f"{table.name}: {table.where(sources.missing)} name pictures that are not in {folder}, "
+                f"{len(sources.missing)} of {count} (such as {examples}): correct `image_dir`, or empty the "
+                "cells of pictures that do not exist.",
+            )
+        )
     scanned = _scan(values, table.name)
     unreadable = {row: result for row, result in enumerate(scanned) if isinstance(result, str)}
     if unreadable:
@@ -85,76 +137,76 @@ def read_pictures(table: Table, column: str, folder: Path) -> Pictures:
     return Pictures(values, names, fingerprints, unreadable, problems)
 
 
-def _sources(
-    table: Table, column: str, folder: Path
-) -> tuple[pa.ChunkedArray, list[str | None], list[Problem]]:
+def find_pictures(table: Table, column: str, folder: Path) -> PictureSources:
+    """Where every picture of a table is. No picture is read.
+
+    Args:
+        table, column, folder: As in [`read_pictures`].
+
+    Raises:
+        TableError: If there is no such column, it holds records that are no pictures, or it names pictures
+            and there is no folder.
+    """
     table.require(column)
-    values = table.columns[column]
-    if isinstance(values, pa.ChunkedArray) and pa.types.is_struct(values.type):
-        fields = {values.type.field(index).name for index in range(values.type.num_fields)}
-        if fields != {"bytes", "path"}:
+    cells = table.columns[column]
+    files: pa.ChunkedArray | None = None
+    if isinstance(cells, pa.ChunkedArray) and pa.types.is_struct(cells.type):
+        fields = {cells.type.field(index).name for index in range(cells.type.num_fields)}
+        if fields != PICTURE_FIELDS:
             raise TableError(
                 f"{table.name}: column {column!r} holds records of {sorted(fields)}: "
                 "give file names or pictures."
             )
-        paths = pc.struct_field(values, "path")
         # Whole pictures soon exceed the 2 GB that 32-bit offsets reach.
-        values = pc.struct_field(values, "bytes").cast(pa.large_binary())
-        if values.null_count == len(values):
-            values = paths
-        elif pc.any(pc.and_(values.is_null(), paths.is_valid())).as_py():
-            raise TableError(
-                f"{table.name}: column {column!r} holds some pictures whole and names others: "
-                "save it again with all of them inside."
-            )
-    values = table.take(values)
-    if isinstance(values, pa.ChunkedArray) and (
-        pa.types.is_binary(values.type) or pa.types.is_large_binary(values.type)
-    ):
-        names = [
-            f"the picture in {table.unit} {number}" if valid else None
-            for number, valid in zip(table.numbers, values.is_valid().to_pylist(), strict=True)
-        ]
-        return values, names, []
-    cells = values.to_pylist() if isinstance(values, pa.ChunkedArray) else values
-    return _find(table, column, cells, folder)
+        files = pc.struct_field(cells, "bytes").cast(pa.large_binary())
+        cells = pc.if_else(files.is_null(), pc.struct_field(cells, "path"), None)
+    elif isinstance(cells, pa.ChunkedArray) and holds_bytes(cells.type):
+        files, cells = cells, [None] * len(cells)
+    cells = table.take(cells)
+    names = cells.to_pylist() if isinstance(cells, pa.ChunkedArray) else list(cells)
+    sources = _find(names, folder)
+    if files is None or files.null_count == len(files):
+        return sources
+    stored: Any = table.take(files)
+    whole = [
+        f"the picture in {table.unit} {number}" if valid else name
+        for number, valid, name in zip(table.numbers, stored.is_valid().to_pylist(), names, strict=True)
+    ]
+    return replace(sources, files=stored, names=whole)
 
 
-def _find(
-    table: Table, column: str, cells: Sequence[Any], folder: Path
-) -> tuple[pa.ChunkedArray, list[str | None], list[Problem]]:
-    root = folder.resolve()
-    wrong = [row for row, cell in enumerate(cells) if not isinstance(cell, str | None)]
-    if wrong:
-        kind = type(cells[wrong[0]]).__name__
+def holds_bytes(kind: pa.DataType) -> bool:
+    """Whether cells of an Arrow type are whole files."""
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+
+
+def _values(table: Table, column: str, sources: PictureSources) -> pa.ChunkedArray:
+    if sources.files is None:
+        return pa.chunked_array([pa.array(sources.paths, pa.string())])
+    whole = sources.files.is_valid().to_pylist()
+    if any(name is not None and not valid for name, valid in zip(sources.names, whole, strict=True)):
         raise TableError(
-            f"{table.name}: {table.where(wrong)} have a {kind} in column {column!r}: "
-            "give file names or pictures."
+            f"{table.name}: column {column!r} holds some pictures whole and names others: "
+            "save it again with all of them inside."
         )
-    names = [cell if cell and cell.strip() else None for cell in cells]
+    return sources.files
+
+
+def _find(cells: Sequence[Any], folder: Path) -> PictureSources:
+    root = folder.resolve()
+    invalid = {row: type(cell).__name__ for row, cell in enumerate(cells) if not isinstance(cell, str | None)}
+    names = [cell if isinstance(cell, str) and cell.strip() else None for cell in cells]
     if any(names) and not root.is_dir():
         raise TableError(f"no picture folder at {folder}: set `image_dir`.")
     found = [None if name is None else _resolve(root, name) for name in names]
     outside = [row for row, path in enumerate(found) if path is not None and not path.is_relative_to(root)]
-    if outside:
-        raise TableError(
-            f"{table.name}: {table.where(outside)} name pictures outside {folder}: only that folder is read."
-        )
-    usable = [str(path) if path is not None and path.is_file() else None for path in found]
-    missing = [row for row, name in enumerate(names) if name is not None and usable[row] is None]
-    problems = []
-    if missing:
-        examples = ", ".join(repr(names[row]) for row in missing[:3])
-        named = sum(name is not None for name in names)
-        problems.append(
-            Problem(
-                "missing_pictures",
-                f"{table.name}: {table.where(missing)} name pictures that are not in {folder}, "
-                f"{len(missing)} of {named} (such as {examples}): correct `image_dir`, or empty the cells of "
-                "pictures that do not exist.",
-            )
-        )
-    return pa.chunked_array([pa.array(usable, pa.string())]), names, problems
+    gone = set(outside)
+    missing = [
+        row for row, path in enumerate(found) if path is not None and row not in gone and not path.is_file()
+    ]
+    gone.update(missing)
+    paths = [None if path is None or row in gone else str(path) for row, path in enumerate(found)]
+    return PictureSources(None, paths, names, invalid, outside, missing)
 
 
 def _resolve(root: Path, name: str) -> Path:

@@ -110,9 +110,8 @@ def as_table(stream: TableStream, chunk: Chunk) -> Table:
 
 
 def _join(parts: Sequence[Column]) -> Column:
-    first = parts[0]
-    if isinstance(first, pa.ChunkedArray):
-        return pa.chunked_array([array for part in parts for array in part.chunks], first.type)
+    if isinstance(parts[0], pa.ChunkedArray):
+        return pa.chunked_array([array for part in parts for array in part.chunks], parts[0].type)  # type: ignore[union-attr]
     return [cell for part in parts for cell in part]
 
 
