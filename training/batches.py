@@ -1,7 +1,8 @@
 """From rows to batches: pictures and texts through the processor, or features from the cache."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
@@ -9,6 +10,7 @@ from torch.nn.utils.rnn import pad_sequence
 from modeling_mmorient import MMOrientProcessor
 
 Row = Mapping[str, Any]
+T = TypeVar("T")
 # Features that are as long as a text or a picture has tokens or regions, and the mask of each.
 SEQUENCES = {"region_features": "region_mask", "token_features": "attention_mask"}
 
@@ -32,18 +34,55 @@ def raw_inputs(processor: MMOrientProcessor, rows: Sequence[Row]) -> dict[str, A
     images, texts = [row["image"] for row in rows], [row["text"] for row in rows]
     try:
         return dict(processor(images=images, text=texts, return_tensors="pt"))
-    except ValueError:
-        _name_bad_row(processor, rows)
+    except ValueError as error:
+        for row, reason in _unreadable(processor, rows):
+            raise ValueError(f"row {row['row']}: {reason}") from error
         raise
 
 
-def _name_bad_row(processor: MMOrientProcessor, rows: Sequence[Row]) -> None:
-    """Raise the error of the first row that fails by itself: a batch knows the places in the batch alone."""
+def readable_inputs(
+    processor: MMOrientProcessor, rows: Sequence[Row]
+) -> tuple[list[Row], dict[str, Any], dict[Any, str]]:
+    """The rows that can be read, what the encoders take of them, and why others cannot be read, by `row`.
+
+    A modality that none of the rows has is left out, so that its encoder does not run.
+
+    Args:
+        processor, rows: As in [`raw_inputs`].
+    """
+    failed: dict[Any, str] = {}
+    try:
+        return list(rows), _present_inputs(processor, rows), failed
+    except ValueError:
+        failed = {row["row"]: reason for row, reason in _unreadable(processor, rows)}
+        if not failed:
+            raise
+    kept = [row for row in rows if row["row"] not in failed]
+    return kept, _present_inputs(processor, kept) if kept else {}, failed
+
+
+def ahead(batches: Iterator[T]) -> Iterator[T]:
+    """The same batches, none of them None; while one is used the next is made in a thread."""
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = thread.submit(next, batches, None)
+            yield batch
+
+
+def _present_inputs(processor: MMOrientProcessor, rows: Sequence[Row]) -> dict[str, Any]:
+    columns = {"images": [row["image"] for row in rows], "text": [row["text"] for row in rows]}
+    given = {name: values for name, values in columns.items() if any(value is not None for value in values)}
+    return dict(processor(**given, return_tensors="pt"))
+
+
+def _unreadable(processor: MMOrientProcessor, rows: Sequence[Row]) -> Iterator[tuple[Row, str]]:
+    """The rows that fail by themselves: the error of a batch knows the first one's place in the batch."""
     for row in rows:
         try:
-            processor(images=[row["image"]], text=[row["text"]])
+            _present_inputs(processor, [row])
         except ValueError as error:
-            raise ValueError(f"row {row['row']}: {str(error).removeprefix('row 0: ')}") from error
+            yield row, str(error).removeprefix("row 0: ")
 
 
 class MemeCollator:

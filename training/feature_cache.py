@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 from transformers.utils import logging
 
 from modeling_mmorient import MMOrientForMultitaskClassification, MMOrientProcessor
-from training.batches import Row, raw_inputs
+from training.batches import Row, ahead, raw_inputs
 from training.feature_fingerprints import encoder_fingerprint, row_keys
 from training.feature_shards import FeatureRows, find_rows, remove_leftovers, write_shard
 
@@ -158,12 +158,7 @@ def _prepared(
         # Its own: whether features are computed or found must not change what is drawn afterwards.
         generator=torch.Generator(),
     )
-    batches = iter(loader)
-    with ThreadPoolExecutor(1) as thread:
-        coming = thread.submit(next, batches, None)
-        while (batch := coming.result()) is not None:
-            coming = thread.submit(next, batches, None)
-            yield batch
+    return ahead(iter(loader))
 
 
 def _extract(

@@ -48,15 +48,27 @@ def encoder_fingerprint(model: MMOrientForMultitaskClassification, processor: MM
     transformers and of the cache's format. Names, paths, tasks and the rest of the model are no part of it.
     """
     config = model.config
-    digest = hashlib.sha256()
     described = {
         "format": CACHE_FORMAT,
-        "versions": [__version__, transformers.__version__],
         "reads": {"rows": config.needs_rows, "embeds": config.needs_embeds},
-        "encoders": {role: _encoder_settings(getattr(config, role)) for role in ROLES},
+        "encoders": {role: _settings(getattr(config, role)) for role in ROLES},
     }
-    digest.update(_canonical(described))
-    for name, tensor in sorted(model.encoders.state_dict().items()):
+    return _fingerprint(described, model.encoders, processor)
+
+
+def model_fingerprint(model: MMOrientForMultitaskClassification, processor: MMOrientProcessor) -> str:
+    """SHA-256, in hexadecimal digits, of all that turns a picture and a text into predictions.
+
+    That is the whole configuration, all weights, the files that the processor saves, and the versions of this
+    package and of transformers. Names and paths are no part of it.
+    """
+    return _fingerprint({"config": _settings(model.config)}, model, processor)
+
+
+def _fingerprint(described: Mapping[str, Any], module: torch.nn.Module, processor: MMOrientProcessor) -> str:
+    digest = hashlib.sha256()
+    digest.update(_canonical({"versions": [__version__, transformers.__version__], **described}))
+    for name, tensor in sorted(module.state_dict().items()):
         values = tensor.detach().cpu().contiguous()
         digest.update(_canonical([name, str(values.dtype), list(values.shape)]))
         digest.update(values.reshape(-1).view(torch.uint8).numpy())
@@ -96,7 +108,7 @@ def _picture_digest(picture: str | bytes) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _encoder_settings(config: Any) -> Any:
+def _settings(config: Any) -> Any:
     return None if config is None else _without(config.to_dict(), INCIDENTAL)
 
 

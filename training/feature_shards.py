@@ -1,7 +1,6 @@
 """Files of the feature cache: Arrow files of some hundred rows, whole or not there at all."""
 
 import hashlib
-import os
 from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from torch.utils.data import Dataset
 from transformers.utils import logging
 
 from training.batches import SEQUENCES, Row
+from training.whole_files import whole_file
 
 logger = logging.get_logger(__name__)
 
@@ -88,19 +88,14 @@ def write_shard(folder: Path, keys: Sequence[bytes], batches: Sequence[Mapping[s
         batches: The rows' features as `EncodedFeatures.as_inputs` names them, padded and with masks.
     """
     path = folder / f"{hashlib.sha256(b''.join(keys)).hexdigest()}.arrow"
-    temporary = path.with_suffix(".tmp")
     ends = np.cumsum([len(batch["image_present"]) for batch in batches])
     records = [
         _record_batch(keys[end - len(batch["image_present"]) : end], batch)
         for end, batch in zip(ends, batches, strict=True)
     ]
-    with temporary.open("wb") as file:
-        with pa.ipc.new_file(file, records[0].schema) as writer:
-            for record in records:
-                writer.write_batch(record)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    with whole_file(path) as file, pa.ipc.new_file(file, records[0].schema) as writer:
+        for record in records:
+            writer.write_batch(record)
 
 
 def find_rows(folder: Path, wanted: Container[bytes]) -> dict[bytes, tuple[Path, int]]:

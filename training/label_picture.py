@@ -11,9 +11,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
-from transformers import AutoModel, AutoProcessor
 
-import modeling_mmorient  # noqa: F401  (teaches the Auto classes the model type)
+from training.saved_models import load_saved_model
 
 
 @torch.inference_mode()
@@ -21,7 +20,7 @@ def label_meme(
     folder: str, image: str | None, text: str | None
 ) -> dict[str, tuple[list[str], dict[str, float]]]:
     """The answers and the probability of every label, by task."""
-    model, processor = AutoModel.from_pretrained(folder), AutoProcessor.from_pretrained(folder)
+    model, processor = load_saved_model(folder)
     inputs = processor(
         images=None if image is None else [image],
         text=None if text is None else [text],
@@ -31,10 +30,9 @@ def label_meme(
     decisions = model.decisions(probabilities)
     answers = {}
     for task, spec in model.config.task_specs.items():
-        chosen = decisions[task][0].tolist()
-        indices = (
-            [index for index, holds in enumerate(chosen) if holds] if spec.kind == "multilabel" else [chosen]
-        )
+        answer = decisions[task][0]
+        # A class index; of `multilabel`, a 0 or 1 for each label.
+        indices = answer.nonzero()[:, 0].tolist() if spec.kind == "multilabel" else [int(answer)]
         scores = dict(zip(spec.labels, probabilities[task][0].tolist(), strict=True))
         answers[task] = ([spec.labels[index] for index in indices], scores)
     return answers

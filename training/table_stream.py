@@ -1,9 +1,5 @@
 """Tables as people keep them (CSV, TSV, JSON Lines, Parquet, `datasets`), read some rows at a time."""
 
-import csv
-import json
-import re
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,13 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from training.problems import TableError
+from training.table_lines import csv_records, json_records, shown
 
 HUB_PREFIX = "hub:"
 # What a reader of Parquet has in memory beside the rows it hands on, in bytes a column.
 BUFFER_SIZE = 1 << 20
-SHOWN_CHARACTERS = 200
-# How Python keeps bytes that are not UTF-8.
-_ESCAPED_BYTES = re.compile("[\udc80-\udcff]")
+COUNTED_ROWS = 256
 
 Column: TypeAlias = Sequence[Any] | pa.ChunkedArray
 # What a person calls the row, its cells, and what is wrong with it.
@@ -59,6 +54,7 @@ class TableStream:
         form: How every row should look, for messages.
         class_names: For columns that hold class indices, the names that they stand for.
         schema: Arrow types of the columns where the table has them.
+        num_rows: Number of rows where the table says it.
     """
 
     name: str
@@ -69,6 +65,13 @@ class TableStream:
     form: str = ""
     class_names: Mapping[str, Sequence[str]] = field(default_factory=dict)
     schema: pa.Schema | None = None
+    num_rows: int | None = None
+
+    def count_rows(self) -> int:
+        """Number of rows, malformed ones included."""
+        if self.num_rows is not None:
+            return self.num_rows
+        return sum(len(chunk.numbers) for chunk in self.chunks(COUNTED_ROWS))
 
 
 def open_table(source: str, folder: Path, split: str | None = None) -> TableStream:
@@ -109,59 +112,8 @@ def has_splits(source: str, folder: Path) -> bool:
     return source.startswith(HUB_PREFIX) or (folder / source / "dataset_dict.json").is_file()
 
 
-class _Lines(Iterator[str]):
-    """Lines for a CSV reader, which can be given back when they turn out to be no record."""
-
-    def __init__(self, lines: Iterator[str]) -> None:
-        self._lines = lines
-        self._returned: deque[str] = deque()
-        self.record: list[str] = []
-
-    def __next__(self) -> str:
-        line = self._returned.popleft() if self._returned else next(self._lines)
-        self.record.append(line)
-        return line
-
-    def give_back_all_but_first(self) -> str:
-        first, *others = self.record
-        self._returned.extendleft(reversed(others))
-        return first
-
-
-def _csv_records(path: Path, delimiter: str) -> Iterator[tuple[list[str], str | None]]:
-    """Cells and, where they are none, the reason.
-
-    An open quote can swallow all that follows, so where reading fails it goes on with the very next line.
-    """
-    with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-        lines = _Lines(file)
-        reader = csv.reader(lines, delimiter=delimiter, strict=True)
-        while True:
-            lines.record.clear()
-            try:
-                cells = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                yield [], f"{error}, in {_shown(lines.give_back_all_but_first())}"
-                continue
-            if any(map(_is_not_utf8, lines.record)):
-                yield [_ESCAPED_BYTES.sub("\ufffd", cell) for cell in cells], "it is not UTF-8"
-            else:
-                yield cells, None
-
-
-def _is_not_utf8(line: str) -> bool:
-    return not line.isascii() and _ESCAPED_BYTES.search(line) is not None
-
-
-def _shown(line: str) -> str:
-    text = _ESCAPED_BYTES.sub("\ufffd", line.rstrip("\r\n"))
-    return repr(text) if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]!r}..."
-
-
 def _open_separated(path: Path, delimiter: str) -> TableStream:
-    header, problem = next(_csv_records(path, delimiter), ([], "it is empty"))
+    header, problem = next(csv_records(path, delimiter), ([], "it is empty"))
     if problem is None and not header:
         problem = "its first line is blank"
     if problem is not None:
@@ -179,7 +131,7 @@ def _open_separated(path: Path, delimiter: str) -> TableStream:
 
 
 def _csv_rows(path: Path, delimiter: str) -> Iterator[_Row]:
-    records = _csv_records(path, delimiter)
+    records = csv_records(path, delimiter)
     header, _ = next(records)
     blank = 0  # lines so far; at the end of the table they are no rows
     for number, (cells, problem) in enumerate(records, 2):
@@ -191,7 +143,7 @@ def _csv_rows(path: Path, delimiter: str) -> Iterator[_Row]:
         blank = 0
         missing = len(header) - len(cells)
         if missing and problem is None:
-            beyond = f"; beyond the last column {_shown(', '.join(cells[len(header) :]))}" * (missing < 0)
+            beyond = f"; beyond the last column {shown(', '.join(cells[len(header) :]))}" * (missing < 0)
             problem = f"it has {len(cells)} cell(s), and the header {len(header)}{beyond}"
         yield number, [*cells[: len(header)], *[""] * missing], problem
 
@@ -202,7 +154,7 @@ def _require_unique(names: Sequence[str], path: Path | str) -> None:
 
 
 def _open_json_lines(path: Path) -> TableStream:
-    names = list(dict.fromkeys(name for _, record, _ in _json_records(path) for name in record))
+    names = list(dict.fromkeys(name for _, record, _ in json_records(path) for name in record))
     return TableStream(
         str(path),
         names,
@@ -214,44 +166,8 @@ def _open_json_lines(path: Path) -> TableStream:
 
 
 def _json_rows(path: Path, names: Sequence[str]) -> Iterator[_Row]:
-    for number, record, problem in _json_records(path):
+    for number, record, problem in json_records(path):
         yield number, [record.get(name) for name in names], problem
-
-
-def _json_records(path: Path) -> Iterator[tuple[int, dict[str, Any], str | None]]:
-    blank = 0  # lines so far; at the end of the table they are no rows
-    with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                blank += 1
-                continue
-            for earlier in range(number - blank, number):
-                yield earlier, {}, "it is blank"
-            blank = 0
-            try:
-                yield number, _json_object(line), None
-            except (ValueError, RecursionError) as error:
-                yield number, {}, f"{error}, in {_shown(line)}"
-
-
-def _json_object(line: str) -> dict[str, Any]:
-    if _is_not_utf8(line):
-        raise ValueError("it is not UTF-8")
-    record = json.loads(line.strip(), object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
-    if not isinstance(record, dict):
-        raise ValueError(f"it holds a {type(record).__name__}")
-    return record
-
-
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    record = dict(pairs)
-    if len(record) != len(pairs):
-        raise ValueError(f"it names a key twice, of {[key for key, _ in pairs]}")
-    return record
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON value: write null")
 
 
 def _chunks(rows: Iterator[_Row], names: Sequence[str], size: int) -> Iterator[Chunk]:
@@ -264,11 +180,12 @@ def _chunks(rows: Iterator[_Row], names: Sequence[str], size: int) -> Iterator[C
 
 def _open_parquet(path: Path) -> TableStream:
     try:
-        schema = pq.read_schema(path)
+        metadata = pq.read_metadata(path)
+        schema = metadata.schema.to_arrow_schema()
         features = datasets.Features.from_arrow_schema(schema)
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
         raise TableError(f"{path} is no Parquet file: {error}") from None
-    return _open_arrow(schema, features, str(path), partial(_parquet_tables, path), [path])
+    return _open_arrow(features, schema, metadata.num_rows, str(path), partial(_parquet_tables, path), [path])
 
 
 def _parquet_tables(path: Path, size: int) -> Iterator[pa.Table]:
@@ -314,17 +231,18 @@ def _open_hub(source: str, split: str | None) -> TableStream:
 
 def _open_dataset(dataset: datasets.Dataset, name: str, files: Sequence[Path]) -> TableStream:
     # As Arrow the pictures stay where they are, on disk, and are not decoded.
-    rows = dataset.with_format("arrow")
+    rows, features = dataset.with_format("arrow"), dataset.features
 
     def tables(size: int) -> Iterator[pa.Table]:
         return (rows[start : start + size] for start in range(0, len(rows), size))
 
-    return _open_arrow(dataset.features.arrow_schema, dataset.features, name, tables, files)
+    return _open_arrow(features, features.arrow_schema, len(rows), name, tables, files)
 
 
 def _open_arrow(
-    schema: pa.Schema,
     features: datasets.Features,
+    schema: pa.Schema,
+    num_rows: int,
     name: str,
     tables: Callable[[int], Iterator[pa.Table]],
     files: Sequence[Path],
@@ -343,7 +261,9 @@ def _open_arrow(
             yield Chunk(range(start, start + table.num_rows), columns)
             start += table.num_rows
 
-    return TableStream(name, schema.names, chunks, files, class_names=classes, schema=schema)
+    return TableStream(
+        name, schema.names, chunks, files, class_names=classes, schema=schema, num_rows=num_rows
+    )
 
 
 OPENERS: dict[str, Callable[[Path], TableStream]] = {
