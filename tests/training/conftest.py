@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.training.predicting import save_model
 from training.memes import Memes, read_memes
 from training.problems import stop_on_problems
 from training.recipe import DataArguments
@@ -41,3 +42,8 @@ def read(folder: Path) -> Callable[..., Memes]:
         return memes
 
     return read_content
+
+
+@pytest.fixture(scope="session")
+def saved_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_model(tmp_path_factory.mktemp("model"))
