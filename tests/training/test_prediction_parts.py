@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 import training.predict
 import training.prediction_columns
@@ -137,3 +138,13 @@ def test_a_folder_of_other_files_is_not_touched(tmp_path: Path, saved_model: Pat
     with pytest.raises(ValueError, match="holds other files"):
         run(saved_model, table, tmp_path / "out.csv", *options, "--restart")
     assert [path.name for path in (tmp_path / "out.csv.parts").iterdir()] == ["mine.txt"]
+
+
+def test_two_runs_do_not_write_one_output(tmp_path: Path, begun: list[str]) -> None:
+    with (
+        FileLock(tmp_path / "out.csv.parts" / ".lock"),
+        pytest.raises(SystemExit, match="another run is writing"),
+    ):
+        main(begun)
+    main(begun)
+    assert len(read_output(tmp_path / "out.csv")) == 40
