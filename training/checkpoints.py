@@ -16,6 +16,8 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
 
+from training.whole_files import write_text
+
 logger = logging.get_logger(__name__)
 
 SEAL, IDENTITY = "whole.json", "run.json"
@@ -28,7 +30,7 @@ def seal(checkpoint: Path) -> None:
     files = {path.name: _describe(path) for path in _files(checkpoint)}
     for path in _files(checkpoint):
         _flush(path)
-    write_atomically(checkpoint / SEAL, json.dumps(files, indent=2) + "\n")
+    write_text(checkpoint / SEAL, json.dumps(files, indent=2) + "\n")
 
 
 def is_whole(checkpoint: Path) -> bool:
@@ -62,7 +64,7 @@ def start_or_resume(output_dir: Path, identity: Mapping[str, Any], restart: bool
     if checkpoints:
         _require_same(output_dir, identity)
     else:
-        write_atomically(output_dir / IDENTITY, json.dumps(identity, indent=2, sort_keys=True) + "\n")
+        write_text(output_dir / IDENTITY, json.dumps(identity, indent=2, sort_keys=True) + "\n")
     for checkpoint in checkpoints:
         if is_whole(checkpoint):
             logger.warning(f"going on from {checkpoint}.")
@@ -82,14 +84,6 @@ def has_ended(checkpoint: Path) -> bool:
         return False
     waited = callback["attributes"]["early_stopping_patience_counter"]
     return bool(waited >= callback["args"]["early_stopping_patience"])
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file so that it holds either all of the text or what it held before."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    _flush(temporary)
-    temporary.replace(path)
 
 
 def _require_same(output_dir: Path, identity: Mapping[str, Any]) -> None:

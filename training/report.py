@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from training.checkpoints import write_atomically
 from training.report_examples import EXAMPLES, MAX_THUMBNAILS, choose_examples
 from training.report_notes import derived_notes
 from training.report_numbers import TaskPredictions, curves, graph_numbers, plain, task_numbers
 from training.report_page import render_page
+from training.whole_files import write_text
 
 
 @dataclass(frozen=True)
@@ -79,10 +79,10 @@ def write_report(folder: Path, run: RunReport) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     numbers = report_numbers(run)
-    write_atomically(folder / "report.json", json.dumps(numbers, indent=2, allow_nan=False) + "\n")
+    write_text(folder / "report.json", json.dumps(numbers, indent=2, allow_nan=False) + "\n")
     page = render_page(numbers, run.splits[0].rows if run.splits else ())
     # Half a character, which JSON can hold and UTF-8 cannot, becomes a question mark.
-    write_atomically(folder / "index.html", page.encode("utf-8", errors="replace").decode("utf-8"))
+    write_text(folder / "index.html", page.encode("utf-8", errors="replace").decode("utf-8"))
 
 
 def report_numbers(run: RunReport) -> dict[str, Any]:

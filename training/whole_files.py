@@ -19,3 +19,9 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in UTF-8 in that way."""
+    with whole_file(path) as file:
+        file.write(text.encode("utf-8"))

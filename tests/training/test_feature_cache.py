@@ -454,5 +454,5 @@ def test_two_processes_leave_the_cache_and_the_scores_of_one(recipe: list[str], 
         scores[processes] = results["metrics"]
     assert len(files(tmp_path / "cache_1")) == 2  # one for each process
     assert files(tmp_path / "cache_1") == files(tmp_path / "cache_2")
-    for name in ("eval_loss", "eval_macro_f1"):
+    for name in ("validation_loss", "validation_macro_f1"):
         assert scores[2][name] == pytest.approx(scores[1][name], abs=1e-5)

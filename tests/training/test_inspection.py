@@ -118,7 +118,9 @@ def test_the_command_prints_the_report_and_trains_nothing(
     main([str(path), "--inspect"])
     report = capsys.readouterr().out
     assert "10% held out, stratified" in report and "Nothing stops a run." in report
-    main([str(path), "--inspect", "--split_column", "split", "--validation_split", "dev"])
+    main(
+        [str(path), "--inspect", "--split_column", "split", "--validation_split", "dev", "--test_share", "0"]
+    )
     assert "rows 32 8" in " ".join(capsys.readouterr().out.split())
     assert not output.exists()
 
