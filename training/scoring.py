@@ -1,4 +1,4 @@
-"""Scores: macro-F1 by task beside the majority class."""
+"""Scores by task: macro-F1 with its interval, weighted F1, accuracy, calibration, and the majority class."""
 
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -7,13 +7,17 @@ from typing import Any
 
 import evaluate
 import numpy as np
-from sklearn.metrics import f1_score
+from sklearn.metrics import accuracy_score, f1_score
 from transformers import EvalPrediction
 
 from modeling_mmorient.multitask import IGNORE_INDEX
+from training.bootstrap import resampled_macro_f1
 from training.labels import Label, is_labelled
+from training.task_predictions import TaskDecisions, TaskPredictions
 
 METRIC_FOLDER = Path(__file__).resolve().parent / "macro_f1"
+CALIBRATION_BINS = 15
+INTERVAL = (2.5, 97.5)  # percentiles
 
 
 @cache
@@ -74,12 +78,131 @@ def majority_scores(
     return scores
 
 
-def score_table(metrics: Mapping[str, Any], majority: Mapping[str, float], prefix: str = "eval_") -> str:
-    """A table of macro-F1 by task: the model's, and the majority class's."""
-    width = max([len("mean"), *(len(task) for task in majority)])
-    lines = [f"{'task':<{width}}  macro-F1  majority class"]
-    for task, baseline in majority.items():
-        lines.append(f"{task:<{width}}  {metrics[f'{prefix}macro_f1_{task}']:8.3f}  {baseline:14.3f}")
-    mean = float(np.mean(list(majority.values()))) if majority else float("nan")
-    lines.append(f"{'mean':<{width}}  {metrics[f'{prefix}macro_f1']:8.3f}  {mean:14.3f}")
-    return "\n".join(lines)
+def expected_calibration_error(predictions: TaskPredictions) -> float:
+    r"""How far probabilities are from how often they are right, over the labelled rows.
+
+        ECE = \sum_b n_b / n |acc_b - conf_b|
+
+    over 15 bins ]k/15, (k+1)/15] of the confidence (Guo et al., On Calibration of Modern Neural Networks,
+    2017): the probability of the most probable class, and right where that class is true. For `multilabel`
+    over the pairs of row and label: the label's probability, and right where the label holds. Thresholds play
+    no part. NaN without a labelled row.
+    """
+    known = predictions.known
+    confidence, truth = predictions.probabilities[known].astype(np.float64), predictions.labels[known]
+    if predictions.spec.kind == "multilabel":
+        confidence, right = confidence.ravel(), truth.ravel() == 1
+    else:
+        confidence, right = confidence.max(-1), confidence.argmax(-1) == truth
+    if not len(right):
+        return float("nan")
+    bins = np.digitize(confidence, np.linspace(0, 1, CALIBRATION_BINS + 1)[1:-1], right=True)
+    gaps = np.bincount(bins, right - confidence, CALIBRATION_BINS)
+    return float(np.abs(gaps).sum() / len(right))
+
+
+def scores(predictions: Mapping[str, TaskDecisions], seed: int = 0, resamples: int = 1000) -> dict[str, Any]:
+    """The scores of every task over its labelled rows, and their mean macro-F1.
+
+    Args:
+        predictions: By task, for the same rows in the same order.
+        seed: Of the bootstrap.
+        resamples: Of the rows. Every resample draws the same rows for all tasks, so that the mean's interval
+            takes into account that a hard row may be hard in all of them.
+
+    Returns:
+        Of JSON types, None for what there is not:
+
+        - `tasks`: by task `rows` (labelled ones), `macro_f1`, `macro_f1_interval` (the 2.5th and 97.5th
+          percentile over the resamples, without those that have no labelled row), `weighted_f1` (weighted by
+          the classes' rows), `accuracy` (for `multilabel` instead `subset_accuracy`: all labels of a row are
+          right) and `expected_calibration_error` (None without probabilities). A task without a labelled row
+          has None for all but `rows`.
+        - `macro_f1`, `macro_f1_interval`: of the mean over the tasks that have a labelled row.
+        - `resamples`, `seed`.
+
+    The interval says what other rows of the same kind would change, not what another training run would.
+    With few rows of a class it is too narrow: what is not among the rows cannot be drawn.
+    """
+    sampled = {
+        name: values
+        for name, values in resampled_macro_f1(predictions, resamples, seed).items()
+        if predictions[name].known.any()
+    }
+    tasks = {name: _task_scores(task, sampled.get(name)) for name, task in predictions.items()}
+    points = [task["macro_f1"] for task in tasks.values() if task["rows"]]
+    return {
+        "tasks": tasks,
+        "macro_f1": float(np.mean(points)) if points else None,
+        "macro_f1_interval": _interval(_mean(list(sampled.values()))) if points else None,
+        "resamples": resamples,
+        "seed": seed,
+    }
+
+
+def _task_scores(task: TaskDecisions, sampled: np.ndarray | None) -> dict[str, Any]:
+    known = task.known
+    accuracy = "subset_accuracy" if task.spec.kind == "multilabel" else "accuracy"
+    names = ("macro_f1", "macro_f1_interval", "weighted_f1", accuracy, "expected_calibration_error")
+    if sampled is None:
+        return {"rows": 0, **dict.fromkeys(names)}
+    truth, answers = task.labels[known], task.decisions[known]
+    values = (
+        task_score(answers, truth),
+        _interval(sampled),
+        float(f1_score(truth, answers, average="weighted", zero_division=0)),
+        float(accuracy_score(truth, answers)),
+        expected_calibration_error(task) if isinstance(task, TaskPredictions) else None,
+    )
+    return {"rows": int(known.sum()), **dict(zip(names, values, strict=True))}
+
+
+def _interval(sampled: np.ndarray) -> list[float]:
+    return [float(value) for value in np.nanpercentile(sampled, INTERVAL)]
+
+
+def _mean(sampled: list[np.ndarray]) -> np.ndarray:
+    """By resample, the mean over the tasks that have a labelled row in it."""
+    values = np.stack(sampled)
+    return np.nanmean(values[:, ~np.isnan(values).all(0)], axis=0)
+
+
+def score_table(results: Mapping[str, Any], majority: Mapping[str, float]) -> str:
+    """A table of `scores` for a person.
+
+    Args:
+        results: From [`scores`].
+        majority: Macro-F1 of the majority class by task, from [`majority_scores`].
+    """
+    rows = [("task", "macro-F1", "95% interval", "weighted F1", "accuracy", "ECE", "majority class", "rows")]
+    for name, task in results["tasks"].items():
+        accuracy = task.get("accuracy", task.get("subset_accuracy"))
+        others = (task["weighted_f1"], accuracy, task["expected_calibration_error"], majority.get(name))
+        rows.append(
+            (
+                name,
+                _number(task["macro_f1"]),
+                _range(task["macro_f1_interval"]),
+                *map(_number, others),
+                str(task["rows"]),
+            )
+        )
+    mean = float(np.mean(list(majority.values()))) if majority else None
+    whole = (_number(results["macro_f1"]), _range(results["macro_f1_interval"]))
+    rows.append(("mean", *whole, "", "", "", _number(mean), ""))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join([name.ljust(widths[0]), *(c.rjust(w) for c, w in zip(cells, widths[1:], strict=True))])
+        for name, *cells in rows
+    ]
+    if any("subset_accuracy" in task for task in results["tasks"].values()):
+        lines.append("(accuracy of a multilabel task: rows of which all labels are right)")
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _range(interval: Sequence[float] | None) -> str:
+    return "-" if interval is None else " to ".join(f"{value:.3f}" for value in interval)

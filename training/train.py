@@ -29,8 +29,9 @@ from training.inspection import inspection_report
 from training.labels import balanced_weights, labelled_tasks, task_specs
 from training.memes import digest
 from training.recipe import DataArguments, Recipe, parse_recipe
-from training.scoring import compute_metrics, majority_scores, score_table
+from training.scoring import compute_metrics, majority_scores, score_table, scores
 from training.splits import load_splits, read_splits
+from training.task_predictions import task_predictions
 from training.trainer import MultitaskTrainer
 
 
@@ -132,16 +133,23 @@ def main(argv: list[str]) -> None:
     train(run, recipe)
     trainer = run.trainer
     scored = "test" if "test" in run.rows else "validation"
-    metrics = trainer.evaluate(run.rows[scored], metric_key_prefix=scored)
+    predicted = trainer.predict(run.rows[scored], metric_key_prefix=scored)
+    specs = trainer.accelerator.unwrap_model(trainer.model).config.task_specs
     majority = majority_scores(run.tables["training"]["labels"][:], run.tables[scored]["labels"][:])
     if trainer.is_world_process_zero():
         output = Path(str(recipe.training.output_dir))
         # Not `trainer.save_model()`, which leaves a pickle of the arguments beside the model.
         trainer.accelerator.unwrap_model(trainer.model).save_pretrained(output)
         trainer.processing_class.save_pretrained(output)
-        results = {"metrics": metrics, "majority": majority, "recipe": argv}
+        scored_tasks = scores(task_predictions(specs, predicted.predictions, predicted.label_ids))
+        results = {
+            "metrics": predicted.metrics,
+            "scores": scored_tasks,
+            "majority": majority,
+            "recipe": argv,
+        }
         (output / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-        table = score_table(metrics, majority, f"{scored}_")
+        table = score_table(scored_tasks, majority)
         print(f"\n{table}\n\nmodel, processor and results.json: {output}")
     trainer.end_processes()
 

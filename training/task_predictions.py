@@ -1,0 +1,120 @@
+"""What a model, a table or an answer file says about one task's rows, beside the truth."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+
+from modeling_mmorient.calibration import decisions, probabilities
+from modeling_mmorient.multitask import IGNORE_INDEX
+from modeling_mmorient.task_specs import TaskSpec
+
+
+@dataclass(frozen=True)
+class TaskDecisions:
+    """What is answered for every row, and what is true.
+
+    Args:
+        spec: The task.
+        decisions: (rows,) class indices; for `multilabel` (rows, C) of 0 and 1.
+        labels: The same, -100 where a row is not labelled.
+
+    Raises:
+        ValueError: If the arrays do not fit the task or one another.
+    """
+
+    spec: TaskSpec
+    decisions: np.ndarray
+    labels: np.ndarray
+
+    def __post_init__(self) -> None:
+        name, classes = self.spec.name, self.spec.num_labels
+        many = self.spec.kind == "multilabel"
+        shape = (len(self.labels), classes) if many else (len(self.labels),)
+        if self.labels.shape != shape or self.decisions.shape != shape:
+            raise ValueError(
+                f"task {name!r} has decisions of shape {self.decisions.shape} and labels of shape "
+                f"{self.labels.shape}: a {self.spec.kind} task with {classes} labels needs {shape} of both."
+            )
+        values = {"labels": self.labels[self.labels != IGNORE_INDEX], "decisions": self.decisions[self.known]}
+        highest = 1 if many else classes - 1
+        for field, given in values.items():
+            wrong = np.unique(given[(given < 0) | (given > highest)])
+            if len(wrong):
+                raise ValueError(
+                    f"task {name!r} has the {field} {wrong[:5].tolist()}: give whole numbers from 0 to "
+                    f"{highest}, and labels of {IGNORE_INDEX} for rows that are not labelled."
+                )
+
+    @property
+    def known(self) -> np.ndarray:
+        """(rows,) bool: True = labelled; for `multilabel` all labels of the row are known."""
+        known = self.labels != IGNORE_INDEX
+        return known.all(-1) if known.ndim == 2 else known
+
+
+@dataclass(frozen=True)
+class TaskPredictions(TaskDecisions):
+    """The same with the probabilities that the decisions were made by.
+
+    Args:
+        probabilities: (rows, C) float32, calibrated; of each class, for `multilabel` of each label by itself.
+    """
+
+    probabilities: np.ndarray
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        shape = (len(self.labels), self.spec.num_labels)
+        if self.probabilities.shape != shape:
+            raise ValueError(
+                f"task {self.spec.name!r} has probabilities of shape {self.probabilities.shape}: {shape} "
+                "is expected."
+            )
+        values = self.probabilities[self.known]
+        if not ((values >= 0) & (values <= 1)).all():
+            raise ValueError(f"task {self.spec.name!r} has probabilities that are no numbers from 0 to 1.")
+
+    @classmethod
+    def from_logits(cls, spec: TaskSpec, logits: ArrayLike, labels: ArrayLike) -> Self:
+        """The predictions that follow from logits.
+
+        Args:
+            spec: The task, with its temperature and thresholds.
+            logits: (rows, C).
+            labels: As in [`TaskDecisions`].
+
+        Raises:
+            ValueError: If a logit is not finite, or the arrays do not fit.
+        """
+        values = finite_logits(spec, logits)
+        calibrated = probabilities(spec, torch.from_numpy(values))
+        return cls(spec, decisions(spec, calibrated).numpy(), np.asarray(labels), calibrated.numpy())
+
+
+def task_predictions(
+    specs: Mapping[str, TaskSpec], logits: Mapping[str, ArrayLike], labels: Mapping[str, ArrayLike]
+) -> dict[str, TaskPredictions]:
+    """The predictions of every task, from logits and labels as a `Trainer`'s evaluation gives them."""
+    return {
+        name: TaskPredictions.from_logits(spec, logits[name], labels[name]) for name, spec in specs.items()
+    }
+
+
+def finite_logits(spec: TaskSpec, logits: ArrayLike) -> np.ndarray:
+    """A task's logits in float32.
+
+    Raises:
+        ValueError: If one of them is not finite.
+    """
+    values = np.array(logits, dtype=np.float32)
+    wrong = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(-1))
+    if len(wrong):
+        raise ValueError(
+            f"task {spec.name!r} has logits that are not finite in {len(wrong)} of {len(values)} rows, the "
+            f"first of them row {wrong[0]} (from 0): the model or its inputs are broken."
+        )
+    return values
