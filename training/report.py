@@ -10,8 +10,9 @@ import numpy as np
 
 from training.report_examples import EXAMPLES, MAX_THUMBNAILS, choose_examples
 from training.report_notes import derived_notes
-from training.report_numbers import TaskPredictions, curves, graph_numbers, plain, task_numbers
+from training.report_numbers import curves, graph_numbers, plain, task_numbers
 from training.report_page import render_page
+from training.task_predictions import TaskPredictions
 from training.whole_files import write_text
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from modeling_mmorient.image_input import load_picture
-from training.report_numbers import TaskPredictions
+from training.task_predictions import TaskPredictions
 
 # Longest side of a thumbnail in pixels, and longest text in characters.
 THUMBNAIL_SIZE = 160

@@ -3,34 +3,15 @@
 import math
 from collections.abc import Mapping, Sequence
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from modeling_mmorient.task_specs import TaskSpec
+from training.reliability import reliability
+from training.task_predictions import TaskPredictions
 
-# Bins of the reliability diagram, of equal width; and at most of a histogram of degrees.
-CONFIDENCE_BINS = 15
+# Bins at most of a histogram of degrees.
 DEGREE_BINS = 40
-
-
-class TaskPredictions(Protocol):
-    """What a model says about the rows of a split for one task, beside what is known.
-
-    `probabilities` are (rows, C). `decisions` and `labels` are (rows,) class indices, of a multi-label task
-    (rows, C) of 0 and 1; labels are -100 where a row is not labelled. `known` is (rows,), True = labelled.
-    """
-
-    @property
-    def spec(self) -> TaskSpec: ...
-    @property
-    def probabilities(self) -> np.ndarray: ...
-    @property
-    def decisions(self) -> np.ndarray: ...
-    @property
-    def labels(self) -> np.ndarray: ...
-    @property
-    def known(self) -> np.ndarray: ...
 
 
 def plain(value: Any) -> Any:
@@ -91,55 +72,6 @@ def _class_numbers(label: str, hits: int, alarms: int, misses: int) -> dict[str,
 
 def _ratio(part: float, whole: float) -> float | None:
     return float(part / whole) if whole else None
-
-
-def reliability(predictions: TaskPredictions) -> dict[str, Any]:
-    r"""How often what is probable is true (Guo et al., On Calibration of Modern Neural Networks, 2017).
-
-        ECE = \sum_b n_b / n |accuracy_b - confidence_b|
-
-    over `CONFIDENCE_BINS` bins of equal width, each with its upper edge. The confidence is the probability
-    of the most probable class and the accuracy how often that class is the true one. For a multi-label task
-    every pair of a row and a label counts: the label's probability, and how often the label holds.
-
-    Returns:
-        `error` (ECE, None without a row), `count`, `not_finite` (probabilities left out), and `bins` of
-        `low`, `high`, `count`, `confidence`, `accuracy` (None in an empty bin).
-    """
-    known = np.asarray(predictions.known, dtype=bool)
-    probabilities, truth = np.asarray(predictions.probabilities)[known], np.asarray(predictions.labels)[known]
-    if predictions.spec.kind == "multilabel":
-        confidence, right = probabilities.reshape(-1), truth.reshape(-1) == 1
-    else:
-        confidence, right = probabilities.max(-1), probabilities.argmax(-1) == truth
-    finite = np.isfinite(confidence)
-    confidence, right = confidence[finite].astype(np.float64), right[finite]
-    index = np.clip(np.ceil(confidence * CONFIDENCE_BINS).astype(int) - 1, 0, CONFIDENCE_BINS - 1)
-    bins, error = [], 0.0
-    for number in range(CONFIDENCE_BINS):
-        inside = index == number
-        mean, accuracy = _mean(confidence[inside]), _mean(right[inside])
-        if mean is not None and accuracy is not None:
-            error += inside.mean() * abs(accuracy - mean)
-        bins.append(
-            {
-                "low": number / CONFIDENCE_BINS,
-                "high": (number + 1) / CONFIDENCE_BINS,
-                "count": int(inside.sum()),
-                "confidence": mean,
-                "accuracy": accuracy,
-            }
-        )
-    return {
-        "error": float(error) if len(confidence) else None,
-        "count": len(confidence),
-        "not_finite": int((~finite).sum()),
-        "bins": bins,
-    }
-
-
-def _mean(values: np.ndarray) -> float | None:
-    return float(values.mean()) if len(values) else None
 
 
 def graph_numbers(degrees: np.ndarray) -> dict[str, Any]:

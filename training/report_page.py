@@ -8,9 +8,9 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from training.reliability import CONFIDENCE_BINS
 from training.report_charts import Chart, degree_chart, line_chart, reliability_chart
 from training.report_examples import THUMBNAIL_SIZE, show_row
-from training.report_numbers import CONFIDENCE_BINS
 
 TEMPLATE = Path(__file__).resolve().parent / "report_template"
 MODALITIES = {"image": "Picture graph", "text": "Text graph"}

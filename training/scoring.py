@@ -13,10 +13,10 @@ from transformers import EvalPrediction
 from modeling_mmorient.multitask import IGNORE_INDEX
 from training.bootstrap import resampled_macro_f1
 from training.labels import Label, is_labelled
+from training.reliability import reliability
 from training.task_predictions import TaskDecisions, TaskPredictions
 
 METRIC_FOLDER = Path(__file__).resolve().parent / "macro_f1"
-CALIBRATION_BINS = 15
 INTERVAL = (2.5, 97.5)  # percentiles
 
 
@@ -78,29 +78,6 @@ def majority_scores(
     return scores
 
 
-def expected_calibration_error(predictions: TaskPredictions) -> float:
-    r"""How far probabilities are from how often they are right, over the labelled rows.
-
-        ECE = \sum_b n_b / n |acc_b - conf_b|
-
-    over 15 bins ]k/15, (k+1)/15] of the confidence (Guo et al., On Calibration of Modern Neural Networks,
-    2017): the probability of the most probable class, and right where that class is true. For `multilabel`
-    over the pairs of row and label: the label's probability, and right where the label holds. Thresholds play
-    no part. NaN without a labelled row.
-    """
-    known = predictions.known
-    confidence, truth = predictions.probabilities[known].astype(np.float64), predictions.labels[known]
-    if predictions.spec.kind == "multilabel":
-        confidence, right = confidence.ravel(), truth.ravel() == 1
-    else:
-        confidence, right = confidence.max(-1), confidence.argmax(-1) == truth
-    if not len(right):
-        return float("nan")
-    bins = np.digitize(confidence, np.linspace(0, 1, CALIBRATION_BINS + 1)[1:-1], right=True)
-    gaps = np.bincount(bins, right - confidence, CALIBRATION_BINS)
-    return float(np.abs(gaps).sum() / len(right))
-
-
 def scores(predictions: Mapping[str, TaskDecisions], seed: int = 0, resamples: int = 1000) -> dict[str, Any]:
     """The scores of every task over its labelled rows, and their mean macro-F1.
 
@@ -152,7 +129,7 @@ def _task_scores(task: TaskDecisions, sampled: np.ndarray | None) -> dict[str, A
         _interval(sampled),
         float(f1_score(truth, answers, average="weighted", zero_division=0)),
         float(accuracy_score(truth, answers)),
-        expected_calibration_error(task) if isinstance(task, TaskPredictions) else None,
+        reliability(task)["error"] if isinstance(task, TaskPredictions) else None,
     )
     return {"rows": int(known.sum()), **dict(zip(names, values, strict=True))}
 

@@ -17,7 +17,8 @@ from modeling_mmorient.task_specs import TaskSpec
 from training.labels import read_labels, task_specs
 from training.problems import TableError
 from training.scoring import scores
-from training.tables import READERS, SHOWN_ROWS, Table, read_table
+from training.table_stream import OPENERS
+from training.tables import SHOWN_ROWS, Table, read_table
 from training.task_predictions import TaskDecisions
 
 QUALITIES = ("humour", "sarcasm", "offence", "motivation")
@@ -127,7 +128,7 @@ def read_gold(path: Path, column: str | None = None) -> Answers:
     Raises:
         TableError: If there are no such labels, or not for every row.
     """
-    if path.suffix.lower() not in READERS:
+    if path.suffix.lower() not in OPENERS:
         if column is not None:
             raise TableError(
                 f"{path} is read as an answer file, which has no column {column!r}: leave it out."

@@ -4,7 +4,6 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from itertools import combinations
 
-import datasets
 import numpy as np
 
 from modeling_mmorient.task_specs import TaskSpec
@@ -57,7 +56,7 @@ class Splits:
         raise KeyError(name)
 
 
-def load_splits(data: DataArguments, seed: int) -> dict[str, datasets.Dataset]:
+def checked_splits(data: DataArguments, seed: int) -> Splits:
     """The rows of `training`, `validation` and, where the recipe has one, `test`.
 
     Raises:
@@ -65,7 +64,7 @@ def load_splits(data: DataArguments, seed: int) -> dict[str, datasets.Dataset]:
     """
     splits = read_splits(data, seed)
     stop_on_problems(splits.problems, data.allow)
-    return {name: memes.to_dataset() for name, memes in splits.parts.items()}
+    return splits
 
 
 def read_splits(data: DataArguments, seed: int) -> Splits:

@@ -4,11 +4,10 @@
     python training/train.py RECIPE.yaml --inspect
 
 Fields are those of `DataArguments`, `ModelArguments`, `RunArguments` (`training/recipe.py`) and
-transformers' `TrainingArguments`. Leaves the model, its processor and `results.json` in `output_dir`. Killed
-at any moment and started again, it goes on from its last whole checkpoint.
+transformers' `TrainingArguments`. Leaves the model, its processor, `results.json` and `report/` in
+`output_dir`. Killed at any moment and started again, it goes on from its last whole checkpoint.
 """
 
-import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -25,13 +24,13 @@ from training.assemble import assemble
 from training.batches import FeatureCollator, MemeCollator
 from training.checkpoints import has_ended, start_or_resume
 from training.feature_cache import cached_features
+from training.finishing import finish
 from training.inspection import inspection_report
 from training.labels import balanced_weights, labelled_tasks, task_specs
 from training.memes import digest
 from training.recipe import DataArguments, Recipe, parse_recipe
-from training.scoring import compute_metrics, majority_scores, score_table, scores
-from training.splits import load_splits, read_splits
-from training.task_predictions import task_predictions
+from training.scoring import compute_metrics
+from training.splits import checked_splits, read_splits
 from training.trainer import MultitaskTrainer
 
 
@@ -43,11 +42,13 @@ class Run:
         trainer: With model, processor and the rows to train and to choose on.
         tables: The rows of every part, as they were read.
         rows: The same rows as the trainer takes them.
+        notes: Problems of the tables that the recipe allows.
     """
 
     trainer: MultitaskTrainer
     tables: dict[str, datasets.Dataset]
     rows: dict[str, Any]
+    notes: list[str]
 
 
 def build_run(recipe: Recipe) -> Run:
@@ -57,7 +58,8 @@ def build_run(recipe: Recipe) -> Run:
         ValueError: If the tables, the tasks and the encoders do not fit together.
     """
     data, arguments, training = recipe.data, recipe.model, recipe.training
-    tables = load_splits(data, training.seed)
+    splits = checked_splits(data, training.seed)
+    tables = {part: memes.to_dataset() for part, memes in splits.parts.items()}
     tasks = _tasks(data, tables)
     texts = [text for text in tables["training"]["text"][:] if text]
     model, processor = assemble(arguments, tasks, texts)
@@ -85,7 +87,7 @@ def build_run(recipe: Recipe) -> Run:
         processing_class=processor,
         callbacks=None if patience is None else [EarlyStoppingCallback(patience)],
     )
-    return Run(trainer, tables, rows)
+    return Run(trainer, tables, rows, [problem.message for problem in splits.problems])
 
 
 def _tasks(data: DataArguments, tables: Mapping[str, datasets.Dataset]) -> dict[str, Any]:
@@ -131,27 +133,10 @@ def main(argv: list[str]) -> None:
     set_seed(recipe.training.seed)
     run = build_run(recipe)
     train(run, recipe)
-    trainer = run.trainer
-    scored = "test" if "test" in run.rows else "validation"
-    predicted = trainer.predict(run.rows[scored], metric_key_prefix=scored)
-    specs = trainer.accelerator.unwrap_model(trainer.model).config.task_specs
-    majority = majority_scores(run.tables["training"]["labels"][:], run.tables[scored]["labels"][:])
-    if trainer.is_world_process_zero():
-        output = Path(str(recipe.training.output_dir))
-        # Not `trainer.save_model()`, which leaves a pickle of the arguments beside the model.
-        trainer.accelerator.unwrap_model(trainer.model).save_pretrained(output)
-        trainer.processing_class.save_pretrained(output)
-        scored_tasks = scores(task_predictions(specs, predicted.predictions, predicted.label_ids))
-        results = {
-            "metrics": predicted.metrics,
-            "scores": scored_tasks,
-            "majority": majority,
-            "recipe": argv,
-        }
-        (output / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-        table = score_table(scored_tasks, majority)
-        print(f"\n{table}\n\nmodel, processor and results.json: {output}")
-    trainer.end_processes()
+    summary = finish(run.trainer, run.tables, run.rows, recipe.identity, run.notes)
+    if summary:
+        print(f"\n{summary}")
+    run.trainer.end_processes()
 
 
 if __name__ == "__main__":

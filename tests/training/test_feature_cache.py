@@ -451,8 +451,8 @@ def test_two_processes_leave_the_cache_and_the_scores_of_one(recipe: list[str], 
         )
         assert result.returncode == 0, result.stderr[-3000:]
         results = json.loads((tmp_path / f"run_{processes}" / "results.json").read_text())
-        scores[processes] = results["metrics"]
+        scores[processes] = results["validation"]
     assert len(files(tmp_path / "cache_1")) == 2  # one for each process
     assert files(tmp_path / "cache_1") == files(tmp_path / "cache_2")
-    for name in ("validation_loss", "validation_macro_f1"):
+    for name in ("loss", "macro_f1"):
         assert scores[2][name] == pytest.approx(scores[1][name], abs=1e-5)

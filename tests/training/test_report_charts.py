@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from tests.training.predictions_samples import multi_label, single_label
+from training.reliability import reliability
 from training.report_charts import Chart, degree_chart, line_chart, reliability_chart
-from training.report_numbers import graph_numbers, reliability
+from training.report_numbers import graph_numbers
 
 DEGREES = np.array([0, 0, 1, 5, 90])
 

@@ -12,7 +12,8 @@ from transformers.trainer_utils import IntervalStrategy
 
 from modeling_mmorient.task_specs import TaskSpec
 from tests.training.predictions_samples import Predictions, multi_label, single_label
-from training.report_numbers import curves, graph_numbers, plain, reliability, task_numbers
+from training.reliability import reliability
+from training.report_numbers import curves, graph_numbers, plain, task_numbers
 
 
 def test_json_types_hold_no_number_that_is_none() -> None:

@@ -10,9 +10,9 @@ from sklearn.metrics import accuracy_score, f1_score
 from transformers import EvalPrediction
 
 from modeling_mmorient.task_specs import TaskSpec, parse_tasks
+from training.reliability import reliability
 from training.scoring import (
     compute_metrics,
-    expected_calibration_error,
     majority_scores,
     score_table,
     scores,
@@ -174,7 +174,7 @@ def certain(probabilities: list[list[float]], labels: list[Any], kind: str = "mu
     ],
 )
 def test_calibration_error_by_hand(predictions: TaskPredictions, expected: float) -> None:
-    assert expected_calibration_error(predictions) == pytest.approx(expected, abs=1e-6)
+    assert reliability(predictions)["error"] == pytest.approx(expected, abs=1e-6)
 
 
 def test_the_table_shows_every_task_and_the_mean() -> None:

@@ -12,7 +12,7 @@ from tests.training.conftest import draw
 from training.duplicates import normalized_text
 from training.problems import TableError
 from training.recipe import DataArguments
-from training.splits import load_splits, read_splits, stratify
+from training.splits import checked_splits, read_splits, stratify
 
 TASKS = {"mood": ["bad", "good"]}
 HEADER = "image,text,mood\n"
@@ -25,6 +25,10 @@ def arguments(folder: Path) -> Arguments:
         return DataArguments(**{"data_dir": str(folder), "tasks": TASKS, **options})
 
     return make
+
+
+def load_splits(data: DataArguments, seed: int) -> dict[str, datasets.Dataset]:
+    return {name: memes.to_dataset() for name, memes in checked_splits(data, seed).parts.items()}
 
 
 def texts(*parts: datasets.Dataset) -> list[list[str]]:

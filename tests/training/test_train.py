@@ -42,7 +42,8 @@ def test_quickstart_trains_scores_saves_and_labels(tmp_path: Path) -> None:
     assert "majority class" in table
     # Far above what always giving one answer gets, where text or picture alone decides.
     for task in ("sentiment", "setting"):
-        assert results["metrics"][f"validation_macro_f1_{task}"] > results["majority"][task] + 0.3
+        scored = results["validation"]
+        assert scored["tasks"][task]["macro_f1"] > scored["majority"][task] + 0.3
     assert not list(output.glob("**/*.bin")) and (output / "model.safetensors").is_file()
     picture = next((tmp_path / "memes" / "images").iterdir())
     answer = run(
@@ -97,9 +98,9 @@ def test_tasks_of_every_kind_train_together_on_rows_held_out_of_a_json_lines_tab
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     main([str(tmp_path / "recipe.yaml")])
     results = json.loads((tmp_path / "out" / "results.json").read_text())
-    assert set(results["majority"]) == {"sentiment", "sarcasm", "about"}
-    for task in results["majority"]:
-        assert 0 <= results["metrics"][f"validation_macro_f1_{task}"] <= 1
+    assert set(results["validation"]["majority"]) == {"sentiment", "sarcasm", "about"}
+    for task in results["validation"]["majority"]:
+        assert 0 <= results["validation"]["tasks"][task]["macro_f1"] <= 1
 
 
 def test_a_problem_stops_the_run_before_anything_is_loaded(tmp_path: Path) -> None:
