@@ -111,9 +111,9 @@ def test_a_problem_stops_the_run_before_anything_is_loaded(tmp_path: Path) -> No
         main([str(ROOT / RECIPE), *options])
 
 
-def frozen_recipe(folder: Path, **recipe: object) -> list[str]:
+def frozen_recipe(folder: Path, rows: int = 72, **recipe: object) -> list[str]:
     """A recipe around small saved encoders, which stay frozen, on drawn memes."""
-    draw_memes(folder / "memes", rows=72, seed=1)
+    draw_memes(folder / "memes", rows=rows, seed=1)
     texts = [row["text"] for row in csv.DictReader((folder / "memes" / "train.csv").open())]
     tokenizer = train_tokenizer(texts, 200)
     tokenizer.save_pretrained(folder / "text")
