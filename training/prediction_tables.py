@@ -9,11 +9,9 @@ import numpy as np
 from modeling_mmorient.multitask import IGNORE_INDEX
 from modeling_mmorient.task_specs import TaskSpec
 from training.labels import read_labels
+from training.prediction_columns import ERROR, SEPARATOR
 from training.problems import TableError
 from training.tables import Table
-
-ERROR_COLUMN = "error"
-SEPARATOR = "|"  # between the labels of a multi-label task in CSV
 
 
 @dataclass(frozen=True)
@@ -64,9 +62,9 @@ def read_predicted(table: Table, spec: TaskSpec) -> PredictedColumns:
 
 def failed_rows(table: Table) -> np.ndarray:
     """(rows,) bool: True = the row has an error; none where the table has no such column."""
-    if ERROR_COLUMN not in table.columns:
+    if ERROR not in table.columns:
         return np.zeros(len(table), dtype=bool)
-    return np.array([cell not in (None, "") for cell in table.cells(ERROR_COLUMN)])
+    return np.array([cell not in (None, "") for cell in table.cells(ERROR)])
 
 
 def _read_probabilities(table: Table, spec: TaskSpec, failed: np.ndarray) -> np.ndarray | None:

@@ -40,6 +40,7 @@ from training.semeval import (
 )
 from training.tables import Table, read_table
 from training.task_predictions import TaskDecisions, TaskPredictions
+from training.whole_files import write_text
 
 
 class ScoredTable(NamedTuple):
@@ -48,10 +49,12 @@ class ScoredTable(NamedTuple):
     Args:
         tasks: By name, for the rows that have a prediction.
         left_out: Number of labelled rows that have none.
+        unlabelled_errors: Number of rows that have neither a prediction nor a label.
     """
 
     tasks: dict[str, TaskDecisions]
     left_out: int
+    unlabelled_errors: int
 
 
 def read_scored_table(
@@ -95,7 +98,7 @@ def read_scored_table(
             tasks[name] = TaskDecisions(*pair)
         else:
             tasks[name] = TaskPredictions(*pair, found.probabilities[kept])
-    return ScoredTable(tasks, len(without))
+    return ScoredTable(tasks, len(without), int((failed & ~labelled).sum()))
 
 
 def answers_from_tables(a: Table, b: Table | None, c: Table, image_column: str) -> Answers:
@@ -161,11 +164,18 @@ def _score_table(arguments: argparse.Namespace) -> dict[str, Any]:
     data = parse_recipe([arguments.recipe]).data
     predictions = read_table(arguments.predictions, Path())
     truth = predictions if arguments.truth is None else read_table(arguments.truth, Path())
-    tasks, left_out = read_scored_table(data, predictions, truth, arguments.leave_out_errors)
-    results = {**scores(tasks), "majority": _majority(tasks), "left_out_rows": left_out}
+    tasks, left_out, unlabelled = read_scored_table(data, predictions, truth, arguments.leave_out_errors)
+    results = {
+        **scores(tasks),
+        "majority": _majority(tasks),
+        "left_out_rows": left_out,
+        "unlabelled_error_rows": unlabelled,
+    }
     print(score_table(results, results["majority"]))
     if left_out:
-        print(f"left out: {left_out} labelled rows that could not be predicted")
+        print(f"left out: {left_out} labelled row(s) that could not be predicted")
+    if unlabelled:
+        print(f"not scored: {unlabelled} row(s) that could not be predicted and have no label")
     return {"predictions": arguments.predictions, "truth": truth.name, **results}
 
 
@@ -223,7 +233,7 @@ def main(argv: list[str]) -> None:
     arguments = _parser().parse_args(argv)
     results = arguments.run(arguments)
     if arguments.json is not None:
-        Path(arguments.json).write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        write_text(Path(arguments.json), json.dumps(results, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from training.scoring import scores
 from training.table_stream import OPENERS
 from training.tables import SHOWN_ROWS, Table, read_table
 from training.task_predictions import TaskDecisions
+from training.whole_files import write_text
 
 QUALITIES = ("humour", "sarcasm", "offence", "motivation")
 # By task, the labels in the order of the format's numbers. Task A is sentiment, B presence, C intensity.
@@ -114,7 +115,7 @@ def write_answers(path: Path, answers: Answers) -> None:
     lines = [
         f"{first}_{''.join(map(str, second))}_{''.join(map(str, third))}\n" for first, second, third in rows
     ]
-    path.write_text("".join(lines), encoding="utf-8", newline="\n")
+    write_text(path, "".join(lines))
 
 
 def read_gold(path: Path, column: str | None = None) -> Answers:
