@@ -1,0 +1,61 @@
+"""Labelling one meme: the answers are the model's decisions, for tasks of every kind."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModel, AutoProcessor
+
+from tests.training.conftest import draw
+from tests.training.predicting import texts
+from training.label_picture import label_meme, main
+
+
+def test_answers_are_the_models_decisions(saved_model: Path, tmp_path: Path) -> None:
+    model, processor = AutoModel.from_pretrained(saved_model), AutoProcessor.from_pretrained(saved_model)
+    seen = set()
+    for seed, text in enumerate(texts(12)):
+        draw(seed).save(tmp_path / "meme.png")
+        answers = label_meme(str(saved_model), str(tmp_path / "meme.png"), text)
+        inputs = processor(images=[tmp_path / "meme.png"], text=[text], return_tensors="pt")
+        with torch.no_grad():
+            probabilities = model.probabilities(model(**inputs).logits)
+        decisions = model.decisions(probabilities)
+        for task, spec in model.config.task_specs.items():
+            chosen, shares = answers[task]
+            assert list(shares) == list(spec.labels)
+            assert list(shares.values()) == pytest.approx(probabilities[task][0].tolist())
+            if spec.kind == "multilabel":
+                expected = [
+                    label for label, holds in zip(spec.labels, decisions[task][0], strict=True) if holds
+                ]
+            else:
+                expected = [spec.labels[int(decisions[task])]]
+            assert chosen == expected
+            seen.add((task, *chosen))
+    assert len(seen) > 3  # one answer for everything would prove little
+
+
+def test_every_task_is_printed_in_a_line(saved_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main([str(saved_model), "--text", "the cat votes"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["mood", "about", "funny"]
+    assert all(re.fullmatch(r"\w+: .+  \((.+ \d\.\d\d, )*.+ \d\.\d\d\)", line) for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["MODEL"], "give --image, --text or both"),
+        (["MODEL", "--image", "nowhere.png"], "nowhere.png"),
+        (["nowhere", "--text", "words"], "nowhere"),
+    ],
+)
+def test_errors_are_short(
+    saved_model: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([str(saved_model) if argument == "MODEL" else argument for argument in arguments])
+    said = f"{caught.value}\n{capsys.readouterr().err}"
+    assert message in said and "Traceback" not in said
