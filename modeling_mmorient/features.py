@@ -7,6 +7,7 @@ Masks are boolean, True = present.
 from dataclasses import dataclass, fields
 
 import torch
+from torch import nn
 
 
 @dataclass
@@ -87,3 +88,14 @@ class RelationFeatures:
 
     vectors: torch.Tensor
     health: dict[str, GraphHealth] | None
+
+
+def standardized(features: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Every feature vector at mean 0 and variance 1; masked ones are zeros.
+
+    Shapes:
+        features (..., d), mask (...) with True = present. Masked vectors may hold anything, NaN included.
+    """
+    # Filled first: the gradient of a normalised NaN is NaN even where it is multiplied by zero.
+    features = features.masked_fill(~mask.unsqueeze(-1), 0.0)
+    return nn.functional.layer_norm(features, features.shape[-1:])

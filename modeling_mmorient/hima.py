@@ -1,10 +1,12 @@
 """HIMA: Hierarchical Interactive Monomodal Attention (paper, section "HIMA")."""
 
+import math
+
 import torch
 from torch import nn
 
 from .configuration_mmorient import MMOrientConfig
-from .features import AttentionFeatures, EncodedFeatures
+from .features import AttentionFeatures, EncodedFeatures, standardized
 from .global_batch import GlobalBatch
 
 
@@ -13,13 +15,14 @@ class AttentionPooling(nn.Module):
 
     For the rows q_1..q_m of Q, with `scoring="context"`:
 
-        s_j = GELU(W q_j + b) . c,    W: d -> h,  c: context vector of width h
+        s_j = GELU(W q_j + b) . c / sqrt(h),    W: d -> h,  c: context vector of width h
 
     or with `scoring="direct"`, as in the published script:
 
         s_j = GELU(w . q_j + b)
 
-    and then α = softmax(s) over the unmasked rows and v = Σ_j α_j q_j.
+    and then α = softmax(s) over the unmasked rows and v = Σ_j α_j q_j. A new model has c = 0, so that
+    v starts as the plain mean.
 
     Args:
         dim: Width d of a row.
@@ -35,16 +38,19 @@ class AttentionPooling(nn.Module):
         super().__init__()
         self.scoring = scoring
         self.hidden = nn.Linear(dim, hidden_size if scoring == "context" else 1)
-        self.context = nn.Linear(hidden_size, 1, bias=False) if scoring == "context" else None
+        self.context = nn.Parameter(torch.zeros(hidden_size)) if scoring == "context" else None
 
     def forward(self, rows: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         rows = rows.masked_fill(~mask.unsqueeze(-1), 0.0)
-        scores = nn.functional.gelu(self.hidden(rows))
-        if self.context is not None:
-            scores = self.context(scores)
+        hidden = nn.functional.gelu(self.hidden(rows))
+        if self.context is None:
+            scores = hidden.squeeze(-1)
+        else:
+            # Without the scale the scores of wide hidden layers saturate, and one row takes all the weight.
+            scores = hidden @ self.context / math.sqrt(len(self.context))
         # The softmax runs in float32: with hundreds of rows the weights of half precision do not add
         # up to one. The lowest finite number instead of -inf keeps a set without rows free of NaN.
-        scores = scores.squeeze(-1).float()
+        scores = scores.float()
         scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
         weights = scores.softmax(-1).masked_fill(~mask, 0.0).to(rows.dtype)
         return (weights.unsqueeze(-2) @ rows).squeeze(-2), weights
@@ -108,7 +114,9 @@ class BatchBias(nn.Module):
 
 
 class MonomodalAttention(nn.Module):
-    """Both stages of HIMA for one modality.
+    """Both stages of HIMA for one modality, over rows brought to mean 0 and variance 1 each.
+
+    Encoders differ in the size of their features by orders of magnitude, the learning rate does not.
 
     Args:
         config: The model's configuration.
@@ -133,7 +141,8 @@ class MonomodalAttention(nn.Module):
         present: torch.Tensor,
         batch: GlobalBatch | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        vectors, weights = self.attention(rows, mask & present.unsqueeze(-1))
+        mask = mask & present.unsqueeze(-1)
+        vectors, weights = self.attention(standardized(rows, mask), mask)
         if self.batch_bias is not None:
             vectors = self.batch_bias(vectors, present, batch)
         return torch.where(present.unsqueeze(-1), vectors, self.missing), weights

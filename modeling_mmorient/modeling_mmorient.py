@@ -17,7 +17,7 @@ from .encoders import FeatureEncoders, encoder_options, has_attention_choice
 from .feature_inputs import FeatureInputs, RawInputs
 from .features import EncodedFeatures, GraphHealth
 from .global_batch import GlobalBatch
-from .hima import BatchBias, HierarchicalAttention, MonomodalAttention
+from .hima import AttentionPooling, BatchBias, HierarchicalAttention, MonomodalAttention
 from .modality_dropout import ModalityDropout
 from .multitask import (
     MultifeatureLearner,
@@ -100,6 +100,9 @@ class MMOrientPreTrainedModel(PreTrainedModel):
             # Glorot, as in the published script: a fixed standard deviation of 0.02 makes the signal
             # fade in learners narrower than the paper's.
             init.xavier_uniform_(module.weight)
+        elif isinstance(module, AttentionPooling) and module.context is not None:
+            # Attention starts as the plain mean and departs from it as far as the data ask for.
+            init.zeros_(module.context)
         elif isinstance(module, MonomodalAttention):
             init.normal_(module.missing, std=STAND_IN_STD)
         elif isinstance(module, BatchBias):

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from .configuration_mmorient import MMOrientConfig
-from .features import EncodedFeatures, RelationFeatures
+from .features import EncodedFeatures, RelationFeatures, standardized
 from .global_batch import GlobalBatch
 from .neighbors import RelationGraph, build_graph, graph_health, neighborhood_mean
 
@@ -44,6 +44,9 @@ class CrossModalRelationLearning(nn.Module):
     | in-modal text | e_txt | text graph |
     | cross-modal picture | e_img | text graph |
     | cross-modal text | e_txt | picture graph |
+
+    Neighbours are searched among the e as they are; as node features every e is brought to mean 0 and
+    variance 1, as HIMA's rows are.
 
     In training the graphs join the samples of the batch, or of all processes' batches. In evaluation
     every sample is alone with its self-loop, so that no row depends on its batch-mates.
@@ -84,8 +87,10 @@ class CrossModalRelationLearning(nn.Module):
         if self.training and batch is not None:
             features, own = _gathered(features, batch), batch.own
         has_image, has_text = features.image_present, features.text_present
-        image = torch.where(has_image.unsqueeze(-1), features.image_embeds, self.missing_image)
-        text = torch.where(has_text.unsqueeze(-1), features.text_embeds, self.missing_text)
+        image = standardized(features.image_embeds, has_image)
+        text = standardized(features.text_embeds, has_text)
+        image = torch.where(has_image.unsqueeze(-1), image, self.missing_image)
+        text = torch.where(has_text.unsqueeze(-1), text, self.missing_text)
         image_graph, text_graph = self._graphs(features) if self.training else (None, None)
         outputs = []
         if self.config.use_in_modal:

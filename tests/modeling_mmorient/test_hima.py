@@ -10,6 +10,7 @@ from modeling_mmorient.hima import (
     HierarchicalAttention,
     MonomodalAttention,
 )
+from modeling_mmorient.modeling_mmorient import MMOrientModel
 
 SCORINGS = ["context", "direct"]
 DIM, HIDDEN = 5, 4
@@ -26,11 +27,12 @@ def dot(a, b):
 def pool_by_hand(pooling, rows, mask):
     """v and α of one set by the paper's formulas; zeros where no row is present."""
     weight, bias = pooling.hidden.weight.tolist(), pooling.hidden.bias.tolist()
-    context = [1.0] if pooling.context is None else pooling.context.weight[0].tolist()
+    context = [1.0] if pooling.context is None else pooling.context.tolist()
+    scale = 1.0 if pooling.context is None else math.sqrt(len(weight))
     alphas = [0.0] * len(rows)
     present = [j for j, there in enumerate(mask) if there]
     scores = {
-        j: dot([gelu(dot(w, rows[j]) + b) for w, b in zip(weight, bias, strict=True)], context)
+        j: dot([gelu(dot(w, rows[j]) + b) for w, b in zip(weight, bias, strict=True)], context) / scale
         for j in present
     }
     total = sum(math.exp(score) for score in scores.values())
@@ -40,14 +42,22 @@ def pool_by_hand(pooling, rows, mask):
     return vector, alphas
 
 
+def learned(module):
+    """With context vectors other than the zeros of a new one."""
+    for part in module.modules():
+        if isinstance(part, AttentionPooling) and part.context is not None:
+            torch.nn.init.normal_(part.context)
+    return module
+
+
 def build_pooling(scoring, seed=0):
     torch.manual_seed(seed)
-    return AttentionPooling(DIM, HIDDEN, scoring)
+    return learned(AttentionPooling(DIM, HIDDEN, scoring))
 
 
 def build_bias(scoring="context", momentum=0.1):
     torch.manual_seed(0)
-    return BatchBias(DIM, HIDDEN, scoring, momentum)
+    return learned(BatchBias(DIM, HIDDEN, scoring, momentum))
 
 
 MASK = torch.tensor([[1, 1, 1, 1], [1, 0, 1, 0], [0, 0, 0, 1], [0, 0, 0, 0]]).bool()
@@ -199,6 +209,43 @@ def test_row_without_the_modality_gets_the_stand_in(make_config, training, stage
     vectors.sum().backward()
     assert torch.equal(attention.missing.grad, torch.ones(DIM))
     assert all(p.grad.isfinite().all() for p in attention.parameters() if p.grad is not None)
+
+
+def test_new_model_attends_to_all_rows_alike(make_config, make_inputs):
+    torch.manual_seed(0)
+    model = MMOrientModel(make_config()).train()
+    output = model(**make_inputs(), output_attentions=True)
+    for weights in (output.region_attention, output.token_attention):
+        present = weights > 0
+        expected = present / present.sum(-1, keepdim=True)
+        torch.testing.assert_close(weights, expected)
+
+
+@pytest.mark.parametrize("stage_2", [True, False])
+def test_size_and_offset_of_a_row_do_not_matter(make_config, stage_2):
+    torch.manual_seed(0)
+    attention = learned(MonomodalAttention(make_config(use_hima_stage2=stage_2), DIM))
+    rows, mask, present = torch.randn(4, 3, DIM), torch.ones(4, 3).bool(), torch.ones(4).bool()
+    expected = attention(rows, mask, present)
+    moved = attention(rows * torch.tensor([0.5, 1.0, 40.0]).view(3, 1) + 7, mask, present)
+    torch.testing.assert_close(moved, expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("garbage", [math.nan, math.inf, 1e30])
+def test_masked_rows_reach_no_gradient(make_config, garbage):
+    torch.manual_seed(0)
+    attention = learned(MonomodalAttention(make_config(), DIM)).train()
+    rows, present = torch.randn(4, 4, DIM), torch.tensor([True, False, True, True])
+    results = []
+    hidden = ~(MASK & present.unsqueeze(-1)).unsqueeze(-1)
+    for content in (rows.masked_fill(hidden, 0.0), rows.masked_fill(hidden, garbage)):
+        content.requires_grad_()
+        vectors, weights = attention(content, MASK, present)
+        attention.zero_grad()
+        vectors.square().sum().backward()
+        results.append([vectors, weights, content.grad, *(p.grad.clone() for p in attention.parameters())])
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+    assert all(tensor.isfinite().all() for tensor in results[1])
 
 
 def test_picture_and_text_stand_side_by_side(make_config, make_inputs):

@@ -1,4 +1,5 @@
 import math
+from statistics import fmean, pvariance
 
 import pytest
 import torch
@@ -26,6 +27,11 @@ def sage_by_hand(layer, x, present, neighbor_sets):
         length = math.sqrt(sum(value * value for value in raw))
         outputs.append([value / length for value in raw])
     return outputs
+
+
+def standardized_by_hand(embeds):
+    rows = embeds.tolist()
+    return [[(x - fmean(row)) / math.sqrt(pvariance(row) + 1e-5) for x in row] for row in rows]
 
 
 def random_graph(size, seed):
@@ -83,15 +89,16 @@ def by_layer(vectors):
 
 @pytest.mark.parametrize("moved", ["image", "text"])
 def test_each_layer_reads_the_right_graph(make_config, make_inputs, moved):
-    """Longer vectors of one modality change its nodes but no graph; other directions change both."""
+    """Vectors of one modality moved a little change its nodes but no graph; other directions change both."""
     config = make_config(image_neighbors=1, text_neighbors=1)
     relations, inputs = build_relations(make_config, image_neighbors=1, text_neighbors=1), make_inputs()
     nodes = {"in_modal_image": "image", "cross_modal_image": "image"}
     graphs = {"in_modal_image": "image", "cross_modal_text": "image"}
     before = by_layer(relations(features_of(config, inputs)).vectors)
 
-    longer = {**inputs, f"{moved}_embeds": inputs[f"{moved}_embeds"] * 3}
-    after = by_layer(relations(features_of(config, longer)).vectors)
+    embeds = inputs[f"{moved}_embeds"]
+    near = {**inputs, f"{moved}_embeds": embeds + 1e-3 * torch.randn_like(embeds)}
+    after = by_layer(relations(features_of(config, near)).vectors)
     for layer in LAYERS:
         reads_nodes = nodes.get(layer, "text") == moved
         assert torch.equal(after[layer], before[layer]) is not reads_nodes, layer
@@ -101,6 +108,22 @@ def test_each_layer_reads_the_right_graph(make_config, make_inputs, moved):
     for layer in LAYERS:
         reads = moved in (nodes.get(layer, "text"), graphs.get(layer, "text"))
         assert torch.equal(after[layer], before[layer]) is not reads, layer
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_size_and_offset_of_an_embedding_decide_on_neighbors_alone(make_config, make_inputs, training):
+    """Nodes are standardised, the search for neighbours reads the cosine of the embeddings as given."""
+    config = make_config(image_neighbors=1, text_neighbors=1)
+    relations = build_relations(make_config, image_neighbors=1, text_neighbors=1).train(training)
+    inputs = make_inputs()
+    before = relations(features_of(config, inputs)).vectors
+    larger = {**inputs, "image_embeds": inputs["image_embeds"] * 30}
+    torch.testing.assert_close(relations(features_of(config, larger)).vectors, before, rtol=1e-3, atol=1e-3)
+    # The direction of an offset by a large constant is that of the constant: other neighbours.
+    offset = torch.randn(len(before), 1) * 5
+    shifted = {**inputs, "image_embeds": inputs["image_embeds"] + offset}
+    after = relations(features_of(config, shifted)).vectors
+    assert torch.allclose(after, before, rtol=1e-3, atol=1e-3) is not training
 
 
 def test_cross_modal_picture_is_rebuilt_from_samples_that_read_alike(make_config):
@@ -119,7 +142,7 @@ def test_cross_modal_picture_is_rebuilt_from_samples_that_read_alike(make_config
     features = features_of(config, {"image_embeds": image, "text_embeds": text, **rows})
     layers = by_layer(relations(features).vectors)
     sets = {"image": {0: {1}}, "text": {0: {2}}}
-    nodes = {"image": image.tolist(), "text": text.tolist()}
+    nodes = {"image": standardized_by_hand(image), "text": standardized_by_hand(text)}
     for layer, modality, graph in (
         ("in_modal_image", "image", "image"),
         ("in_modal_text", "text", "text"),
