@@ -8,10 +8,12 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
@@ -25,9 +27,28 @@ SEAL, IDENTITY = "whole.json", "run.json"
 SHOWN_DIFFERENCES = 5
 
 
+@contextmanager
+def only_run(output_dir: Path) -> Iterator[None]:
+    """Keep other runs out of a folder. The operating system does so, and stops when this process ends.
+
+    Raises:
+        ValueError: If another run is in there.
+    """
+    output_dir.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(output_dir / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ValueError(
+            f"another run writes to {output_dir}: wait, or choose another `output_dir`."
+        ) from None
+    with lock:
+        yield
+
+
 def seal(checkpoint: Path) -> None:
     """Say that a checkpoint is whole, once all of it is on disk."""
-    files = {path.name: _describe(path) for path in _files(checkpoint)}
+    files = {path.relative_to(checkpoint).as_posix(): _describe(path) for path in _files(checkpoint)}
     for path in _files(checkpoint):
         _flush(path)
     write_text(checkpoint / SEAL, json.dumps(files, indent=2) + "\n")
@@ -56,7 +77,7 @@ def start_or_resume(output_dir: Path, identity: Mapping[str, Any], restart: bool
         ValueError: If the checkpoints are those of a run with another identity.
     """
     output_dir.mkdir(parents=True, exist_ok=True)
-    checkpoints = sorted(output_dir.glob(f"{PREFIX_CHECKPOINT_DIR}-*"), key=_step, reverse=True)
+    checkpoints = sorted(filter(_is_checkpoint, output_dir.iterdir()), key=_step, reverse=True)
     if restart:
         for checkpoint in checkpoints:
             shutil.rmtree(checkpoint)
@@ -104,13 +125,17 @@ def _require_same(output_dir: Path, identity: Mapping[str, Any]) -> None:
         raise ValueError(f"{output_dir} holds checkpoints of another run ({shown}{more}): {remedy}")
 
 
+def _is_checkpoint(path: Path) -> bool:
+    prefix, _, number = path.name.rpartition("-")
+    return prefix == PREFIX_CHECKPOINT_DIR and number.isdigit() and path.is_dir()
+
+
 def _step(checkpoint: Path) -> int:
-    number = checkpoint.name.rpartition("-")[2]
-    return int(number) if number.isdigit() else -1
+    return int(checkpoint.name.rpartition("-")[2])
 
 
 def _files(checkpoint: Path) -> list[Path]:
-    return sorted(path for path in checkpoint.iterdir() if path.is_file() and path.name != SEAL)
+    return sorted(path for path in checkpoint.rglob("*") if path.is_file() and path.name != SEAL)
 
 
 def _describe(path: Path) -> dict[str, Any]:

@@ -32,7 +32,7 @@ class ScoredPart:
 
     Args:
         predictions: By task.
-        loss: Mean loss.
+        loss: Mean of the batches' losses, by rows.
         scores: From `training.scoring.scores`.
         majority: Macro-F1 of the majority class, by task.
     """
@@ -128,7 +128,6 @@ def _report(
     notes: Sequence[str],
 ) -> RunReport:
     history = trainer.state.log_history
-    duration = next((entry["train_runtime"] for entry in reversed(history) if "train_runtime" in entry), None)
     return RunReport(
         title=Path(str(trainer.args.output_dir)).name,
         splits=[
@@ -138,7 +137,7 @@ def _report(
         recipe=arguments,
         history=history,
         degrees=trainer.degrees(),
-        duration=duration,
+        duration=trainer.seconds,
         versions={package: version(package) for package in PACKAGES},
         notes=notes,
     )

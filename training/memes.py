@@ -126,12 +126,12 @@ def read_memes(table: Table, data: DataArguments) -> Memes:
     return replace(memes.select([row for row in range(len(table)) if row not in gone]), left_out=len(empty))
 
 
-def digest(rows: datasets.Dataset) -> str:
-    """A fingerprint of a dataset's texts, labels and pictures (of files, their names)."""
+def digest(memes: Memes) -> str:
+    """A fingerprint of the pictures, texts and labels of rows in their order, wherever their files lie."""
     hashed = hashlib.sha256()
-    for row in rows:
-        image = row["image"].hex() if isinstance(row["image"], bytes) else row["image"]
-        hashed.update(json.dumps([row["row"], image, row["text"], row["labels"]]).encode())
+    for row, (picture, text) in enumerate(zip(memes.pictures.fingerprints, memes.texts, strict=True)):
+        labels = {task: column[row] for task, column in memes.labels.items()}
+        hashed.update(json.dumps([picture and picture.digest.hex(), text, labels]).encode())
     return hashed.hexdigest()
 
 

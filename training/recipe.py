@@ -2,6 +2,7 @@
 
 import difflib
 import json
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -86,9 +87,9 @@ class DataArguments:
             raise ValueError(
                 f"`class_weighting` is {self.class_weighting!r}: choose one of {list(CLASS_WEIGHTINGS)}."
             )
-        if not 0 < self.validation_share < 1:
+        if not isinstance(self.validation_share, int | float) or not 0 < self.validation_share < 1:
             raise ValueError(f"`validation_share` is {self.validation_share}: give a number in (0, 1).")
-        if not 0 <= self.test_share < 1:
+        if not isinstance(self.test_share, int | float) or not 0 <= self.test_share < 1:
             raise ValueError(f"`test_share` is {self.test_share}: give a number in [0, 1).")
         if self.test_share and (given := self.test_file or self.test_split):
             raise ValueError(f"`test_share` is {self.test_share}, but the test rows are {given!r}: give one.")
@@ -181,7 +182,7 @@ HARMLESS = (
     *("allow", "dataloader_num_workers", "dataloader_pin_memory", "disable_tqdm", "feature_cache", "inspect"),
     *("log_level", "log_level_replica", "logging_first_step", "logging_steps", "logging_strategy"),
     *("output_dir", "report_to", "restart", "resume_from_checkpoint", "run_name"),
-    *("save_steps", "save_total_limit"),
+    *("save_steps", "save_total_limit", "data_dir", "image_dir", "per_device_eval_batch_size"),
 )
 
 
@@ -209,16 +210,28 @@ def parse_recipe(argv: list[str]) -> Recipe:
             namespace[key] = {**recipe.get(key, {}), **_mapping(key, namespace[key])}
     _refuse_unsupported(namespace)
     data, model, run, training = parser.parse_dict(namespace)
-    _require_evaluations(run, training)
+    assert isinstance(data.tasks, dict)
+    _require_evaluations(run, training, data.tasks)
     identity = {key: value for key, value in namespace.items() if key not in HARMLESS}
     return Recipe(data, model, run, training, json.loads(json.dumps(identity, default=str)))
 
 
-def _require_evaluations(run: RunArguments, training: TrainingArguments) -> None:
+def _require_evaluations(run: RunArguments, training: TrainingArguments, tasks: Collection[str]) -> None:
+    metric = str(training.metric_for_best_model).removeprefix("eval_")
+    if metric != "macro_f1" and metric.removeprefix("macro_f1_") not in tasks:
+        raise ValueError(
+            f"`metric_for_best_model` is {training.metric_for_best_model!r}: give macro_f1, or macro_f1_ and "
+            f"one of the tasks {list(tasks)}."
+        )
+    if training.save_strategy == "steps" and training.eval_strategy == "epoch":
+        raise ValueError(
+            "`save_strategy` is steps and `eval_strategy` is epoch: a run that goes on from a checkpoint at "
+            "the end of an epoch would miss its evaluation. Set both to epoch, or both to steps."
+        )
     patience = run.early_stopping_patience
     if patience is None:
         return
-    if patience < 1:
+    if isinstance(patience, bool) or not isinstance(patience, int) or patience < 1:
         raise ValueError(f"`early_stopping_patience` is {patience}: give a whole number of at least 1.")
     if not training.load_best_model_at_end:
         raise ValueError(
@@ -232,6 +245,8 @@ DEFAULTS: dict[str, Any] = {
     # Rows reach the collator whole: it is the collator that makes the model's arguments.
     "remove_unused_columns": False,
     "metric_for_best_model": "macro_f1",
+    # A loss that is not a number would be logged as 0.
+    "logging_nan_inf_filter": False,
     "greater_is_better": True,
     # A run that goes on remembers how long it has waited for a better model.
     "restore_callback_states_from_checkpoint": True,
@@ -244,6 +259,18 @@ UNSUPPORTED = {
     "label_smoothing_factor": (0, "it knows a single task only"),
     "remove_unused_columns": (False, "the collator needs the columns"),
     "prediction_loss_only": (False, "there would be nothing to score"),
+    "batch_eval_metrics": (False, "scores are of all rows at once"),
+    "include_for_metrics": ([], "scores need no more than logits and labels"),
+    "dataloader_drop_last": (False, "rows to score would be dropped too"),
+    "average_tokens_across_devices": (True, "with partial labels another mean would change the gradient"),
+    "hub_token": (None, "nothing is uploaded, and it would be written into the checkpoints"),
+    "resume_from_checkpoint": (None, "a run goes on by itself from its last whole checkpoint"),
+    "save_only_model": (False, "a run could not go on from such a checkpoint"),
+    "ignore_data_skip": (False, "a run that goes on would see some rows twice and others not"),
+    "restore_callback_states_from_checkpoint": (
+        True,
+        "a run that goes on would forget how long it has waited",
+    ),
     "label_names": (None, "the labels of all tasks are in `labels`"),
 }
 TEXT_ARGUMENTS = ("data_dir", "image_dir", "image_column", "train_split")

@@ -10,6 +10,7 @@ transformers' `TrainingArguments`. Leaves the model, its processor, `results.jso
 
 import sys
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import datasets
 from transformers import EarlyStoppingCallback, set_seed
+from transformers.utils import logging
 
 from training.assemble import assemble
 from training.batches import FeatureCollator, MemeCollator
-from training.checkpoints import has_ended, start_or_resume
+from training.checkpoints import has_ended, only_run, start_or_resume
 from training.feature_cache import cached_features
 from training.finishing import finish
 from training.inspection import inspection_report
@@ -33,6 +35,8 @@ from training.scoring import compute_metrics
 from training.splits import checked_splits, read_splits
 from training.trainer import MultitaskTrainer
 
+logger = logging.get_logger(__name__)
+
 
 @dataclass
 class Run:
@@ -42,12 +46,14 @@ class Run:
         trainer: With model, processor and the rows to train and to choose on.
         tables: The rows of every part, as they were read.
         rows: The same rows as the trainer takes them.
-        notes: Problems of the tables that the recipe allows.
+        digests: Of every part.
+        notes: What a reader of the scores must know about the tables.
     """
 
     trainer: MultitaskTrainer
     tables: dict[str, datasets.Dataset]
     rows: dict[str, Any]
+    digests: dict[str, str]
     notes: list[str]
 
 
@@ -87,13 +93,22 @@ def build_run(recipe: Recipe) -> Run:
         processing_class=processor,
         callbacks=None if patience is None else [EarlyStoppingCallback(patience)],
     )
-    return Run(trainer, tables, rows, [problem.message for problem in splits.problems])
+    notes = [problem.message for problem in splits.problems]
+    if splits.unused:
+        counts = ", ".join(f"{name!r} {count}" for name, count in splits.unused.items())
+        notes.append(f"Rows of other splits are not used, by the value of `split_column`: {counts}.")
+        logger.warning(notes[-1])
+    digests = {part: digest(memes) for part, memes in splits.parts.items()}
+    return Run(trainer, tables, rows, digests, notes)
 
 
 def _tasks(data: DataArguments, tables: Mapping[str, datasets.Dataset]) -> dict[str, Any]:
     """The model's tasks, with class weights; a `ValueError` where a part has no label to work with."""
     assert isinstance(data.tasks, dict)
     specs = task_specs(data.tasks)
+    for name, spec in specs.items():
+        if spec.temperature != 1 or spec.thresholds is not None:
+            raise ValueError(f"task {name!r}: temperature and thresholds are fitted; leave them out.")
     for part, table in tables.items():
         known = labelled_tasks(table["labels"])
         if not known:
@@ -102,25 +117,21 @@ def _tasks(data: DataArguments, tables: Mapping[str, datasets.Dataset]) -> dict[
             raise ValueError(f"no training row is labelled for the tasks {unknown}: leave them out.")
     if data.class_weighting == "balanced":
         for name, weights in balanced_weights(tables["training"]["labels"], specs).items():
-            specs[name] = replace(specs[name], class_weights=tuple(weights))
+            if specs[name].class_weights is None:
+                specs[name] = replace(specs[name], class_weights=tuple(weights))
     return {name: spec.to_options() for name, spec in specs.items()}
 
 
 def train(run: Run, recipe: Recipe) -> None:
     """Train to the end, from the last whole checkpoint where the run was interrupted."""
     training, trainer = recipe.training, run.trainer
-    checkpoint = training.resume_from_checkpoint
+    rows = {f"{part} rows": digest for part, digest in run.digests.items()}
+    identity = {**recipe.identity, "processes": training.world_size, **rows}
     with training.main_process_first(local=False):
-        if checkpoint is None:
-            identity = {
-                **recipe.identity,
-                "processes": training.world_size,
-                "training rows": digest(run.tables["training"]),
-            }
-            checkpoint = start_or_resume(Path(str(training.output_dir)), identity, recipe.run.restart)
+        checkpoint = start_or_resume(Path(str(training.output_dir)), identity, recipe.run.restart)
     # `Trainer` would go on by one step where a run had ended in the middle of an epoch.
-    if checkpoint is not None and has_ended(Path(checkpoint)):
-        trainer.take_over(Path(checkpoint))
+    if checkpoint is not None and has_ended(checkpoint):
+        trainer.take_over(checkpoint)
     else:
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
 
@@ -132,8 +143,10 @@ def main(argv: list[str]) -> None:
         return
     set_seed(recipe.training.seed)
     run = build_run(recipe)
-    train(run, recipe)
-    summary = finish(run.trainer, run.tables, run.rows, recipe.identity, run.notes)
+    first = run.trainer.is_world_process_zero()
+    with only_run(Path(str(recipe.training.output_dir))) if first else nullcontext():
+        train(run, recipe)
+        summary = finish(run.trainer, run.tables, run.rows, recipe.identity, run.notes)
     if summary:
         print(f"\n{summary}")
     run.trainer.end_processes()

@@ -1,5 +1,7 @@
 """`Trainer` for several tasks with partial labels, and for models whose graphs span the batch."""
 
+import json
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -9,15 +11,19 @@ from typing import Any
 import numpy as np
 import torch
 from transformers import PreTrainedModel, Trainer, TrainerState
-from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 from transformers.utils import logging
 
 from modeling_mmorient.features import GraphHealth
 from modeling_mmorient.multitask import IGNORE_INDEX
-from training.checkpoints import seal
+from training.checkpoints import is_whole, seal
+from training.whole_files import write_text
 
 logger = logging.get_logger(__name__)
+
+# Beside `Trainer`'s own files in a checkpoint.
+PROGRESS = "progress.json"
 
 
 class MultitaskTrainer(Trainer):
@@ -39,6 +45,8 @@ class MultitaskTrainer(Trainer):
         self._warned: set[tuple[str, str]] = set()
         self._degrees: dict[str, list[torch.Tensor]] = {}
         self._degrees_epoch = -1
+        self._seconds_before = 0.0
+        self._started: float | None = None
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
@@ -47,6 +55,7 @@ class MultitaskTrainer(Trainer):
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         if not batches:
             return batches, None
+        self._hide_repeats(batches)
         tasks = list(batches[0]["labels"])
         counts = torch.stack(
             [sum((batch["labels"][task] != IGNORE_INDEX).sum() for batch in batches) for task in tasks]
@@ -54,6 +63,27 @@ class MultitaskTrainer(Trainer):
         if self.args.average_tokens_across_devices and self.args.world_size > 1:
             counts = self.accelerator.gather(counts.unsqueeze(0)).sum(0)
         return batches, dict(zip(tasks, counts, strict=True))
+
+    def _hide_repeats(self, batches: list[dict[str, Any]]) -> None:
+        """Make rows count for nothing that are there a second time.
+
+        Several processes need equally many batches, so accelerate fills the last ones of an epoch with rows
+        of its beginning. Batch i of the epoch goes to process i modulo their number.
+        """
+        processes, size = self.args.world_size, self._train_batch_size
+        if processes == 1:
+            return
+        rows = len(self.train_dataset)
+        steps = self.args.gradient_accumulation_steps
+        batches_each = math.ceil(math.ceil(rows / size) / processes)
+        position = self.state.global_step % math.ceil(batches_each / steps) * steps
+        for offset, batch in enumerate(batches):
+            first = ((position + offset) * processes + self.args.process_index) * size
+            real = min(max(rows - first, 0), size)
+            for values in batch["labels"].values():
+                values[real:] = IGNORE_INDEX
+            for modality in ("image", "text"):
+                batch[f"{modality}_present"][real:] = False
 
     def compute_loss(
         self,
@@ -92,6 +122,12 @@ class MultitaskTrainer(Trainer):
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """As `Trainer.log`, with the graphs' health beside the training loss."""
+        if not math.isfinite(logs.get("loss", 0.0)):
+            raise ValueError(
+                f"the loss is {logs['loss']} at step {self.state.global_step} (learning rate "
+                f"{logs.get('learning_rate')}): choose a smaller `learning_rate` or `max_grad_norm`, or look "
+                "for features that are not numbers."
+            )
         if "loss" in logs and self._graph_health is not None:
             for modality, health in self._graph_health.items():
                 values = {
@@ -111,7 +147,35 @@ class MultitaskTrainer(Trainer):
             if len(values := torch.cat(parts).cpu().numpy())
         }
 
+    @property
+    def seconds(self) -> float:
+        """Time of the training so far, that before an interruption included."""
+        return self._seconds_before + (time.perf_counter() - self._started if self._started else 0.0)
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """As `Trainer.train`; times it."""
+        self._started = time.perf_counter()
+        result = super().train(*args, **kwargs)
+        self._seconds_before, self._started = self.seconds, None
+        return result
+
+    def _write_progress(self, checkpoint: Path) -> None:
+        """Keep what the report shows and `Trainer`'s state does not hold."""
+        degrees = {modality: values.tolist() for modality, values in self.degrees().items()}
+        values = {"seconds": self.seconds, "degrees": degrees, "epoch": self._degrees_epoch}
+        write_text(checkpoint / PROGRESS, json.dumps(values) + "\n")
+
+    def _read_progress(self, checkpoint: Path) -> None:
+        values = json.loads((checkpoint / PROGRESS).read_text(encoding="utf-8"))
+        self._seconds_before, self._degrees_epoch = values["seconds"], values["epoch"]
+        self._degrees = {modality: [torch.tensor(kept)] for modality, kept in values["degrees"].items()}
+
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
+        if not all(bool(weight.isfinite().all()) for weight in self.model.parameters()):
+            raise ValueError(
+                f"the model has weights that are not numbers at step {self.state.global_step}: choose a "
+                "smaller `learning_rate`."
+            )
         limit, self.args.save_total_limit = self.args.save_total_limit, None
         try:
             super()._save_checkpoint(model, trial)
@@ -120,7 +184,11 @@ class MultitaskTrainer(Trainer):
         self.accelerator.wait_for_everyone()  # every process writes its own random state
         if self.args.should_save:
             folder = Path(str(self.args.output_dir))
-            seal(folder / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
+            checkpoint = folder / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+            self._write_progress(checkpoint)
+            # A pickle, which nothing reads.
+            (checkpoint / TRAINING_ARGS_NAME).unlink(missing_ok=True)
+            seal(checkpoint)
             rotate_checkpoints(
                 output_dir=str(folder),
                 save_total_limit=limit,
@@ -134,20 +202,26 @@ class MultitaskTrainer(Trainer):
         if self.is_deepspeed_enabled or self.is_fsdp_enabled:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
         else:
-            _load_weights(self.accelerator.unwrap_model(model or self.model), resume_from_checkpoint)
+            _load_weights(self.accelerator.unwrap_model(model or self.model), Path(resume_from_checkpoint))
+        self._read_progress(Path(resume_from_checkpoint))
 
     def take_over(self, checkpoint: Path) -> None:
         """Put the outcome of a run that had ended in place: its history, and its best or its last model."""
         self.state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
-        best = self.state.best_model_checkpoint if self.args.load_best_model_at_end else None
-        _load_weights(self.model, str(best or checkpoint))
+        self._read_progress(checkpoint)
+        if self.args.load_best_model_at_end and self.state.best_model_checkpoint is not None:
+            self._load_best_model()
+        else:
+            _load_weights(self.model, checkpoint)
         self.model.to(self.args.device)
 
     def _load_best_model(self) -> None:
         if self.is_deepspeed_enabled or self.is_fsdp_enabled:
             super()._load_best_model()
         else:
-            _load_weights(self.accelerator.unwrap_model(self.model), str(self.state.best_model_checkpoint))
+            # By its name: the folder may have been moved since.
+            best = Path(str(self.args.output_dir)) / Path(str(self.state.best_model_checkpoint)).name
+            _load_weights(self.accelerator.unwrap_model(self.model), best)
 
     def _warn(self, modality: str, health: dict[str, float]) -> None:
         for kind, share in (("empty", "isolated_share"), ("complete", "complete_share")):
@@ -160,10 +234,12 @@ class MultitaskTrainer(Trainer):
                 )
 
 
-def _load_weights(model: PreTrainedModel, folder: str) -> None:
+def _load_weights(model: PreTrainedModel, folder: Path) -> None:
     """Load weights the way they were saved, by `save_pretrained`.
 
     It renames those of some encoders; `Trainer` would read the file as it is and leave such encoders alone.
     """
+    if not is_whole(folder):
+        raise ValueError(f"{folder} is no whole checkpoint any more: start anew with `--restart true`.")
     saved = type(model).from_pretrained(folder, config=model.config)
     model.load_state_dict(saved.state_dict())

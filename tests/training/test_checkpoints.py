@@ -1,5 +1,6 @@
 """Checkpoints: whole ones are told from others, and a run goes on only from its own."""
 
+import json
 import logging
 import os
 import shutil
@@ -14,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.training.test_train import ROOT, frozen_recipe
-from training.checkpoints import is_whole, seal, start_or_resume
+from training.checkpoints import is_whole, only_run, seal, start_or_resume
 from training.train import main
 
 IDENTITY = {"seed": 1, "tasks": {"humour": ["no", "yes"]}}
@@ -93,6 +94,58 @@ def test_checkpoints_of_nobody_are_refused(tmp_path: Path) -> None:
     write_checkpoint(tmp_path, 2)
     with pytest.raises(ValueError, match="unknown run"):
         start_or_resume(tmp_path, IDENTITY, restart=False)
+
+
+def test_what_is_no_checkpoint_is_left_alone(output: Path) -> None:
+    for name in ("checkpoint-best-backup", "checkpoint-notes"):
+        (output / name).mkdir()
+    (output / "checkpoint-12.txt").write_text("mine")
+    start_or_resume(output, IDENTITY, restart=False)
+    start_or_resume(output, IDENTITY, restart=True)
+    assert {path.name for path in output.glob("checkpoint-*")} == {
+        "checkpoint-best-backup",
+        "checkpoint-notes",
+        "checkpoint-12.txt",
+    }
+
+
+def test_files_in_folders_of_a_checkpoint_count(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path, 2, sealed=False)
+    (folder / "shards").mkdir()
+    (folder / "shards" / "0.bin").write_bytes(b"0" * 50)
+    seal(folder)
+    assert is_whole(folder)
+    (folder / "shards" / "0.bin").write_bytes(b"0" * 49)
+    assert not is_whole(folder)
+
+
+def test_two_runs_do_not_write_to_one_folder(tmp_path: Path) -> None:
+    with only_run(tmp_path), pytest.raises(ValueError, match="another run writes to"), only_run(tmp_path):
+        pass
+    with only_run(tmp_path):
+        pass
+
+
+def test_a_run_that_diverges_says_so_and_keeps_no_weights_that_are_not_numbers(tmp_path: Path) -> None:
+    options = {"learning_rate": 1e30, "save_strategy": "steps", "save_steps": 1, "max_grad_norm": 0.0}
+    with pytest.raises(ValueError, match=r"not numbers at step 1|the loss is (nan|inf) at step"):
+        main(frozen_recipe(tmp_path, logging_steps=1, **options))
+    for seal_file in (tmp_path / "out").glob("checkpoint-*/whole.json"):
+        weights = load_file(seal_file.with_name("model.safetensors"))
+        assert all(weight.isfinite().all() for weight in weights.values())
+
+
+def test_starting_a_finished_run_again_leaves_the_same_report(tmp_path: Path) -> None:
+    recipe = frozen_recipe(tmp_path, save_strategy="steps", save_steps=2, eval_strategy="steps", eval_steps=2)
+    main(recipe)
+    moved = tmp_path / "moved"
+    (tmp_path / "out").rename(moved)
+    first = json.loads((moved / "report" / "report.json").read_text())
+    main([*recipe, "--output_dir", str(moved)])
+    again = json.loads((moved / "report" / "report.json").read_text())
+    assert first["graphs"] and again["graphs"] == first["graphs"]
+    assert again["curves"] == first["curves"] and again["splits"] == first["splits"]
+    assert 0 < again["duration_seconds"] <= first["duration_seconds"]
 
 
 def test_a_run_does_not_go_on_in_the_folder_of_one_with_other_labels(tmp_path: Path) -> None:

@@ -82,6 +82,20 @@ def test_none_empties_a_role(tmp_path: Path) -> None:
             "at least 1",
         ),
         ({"early_stopping_patience": 2}, "load_best_model_at_end"),
+        ({"early_stopping_patience": 2.5, "load_best_model_at_end": False}, "whole number"),
+        ({"validation_share": None}, r"number in \(0, 1\)"),
+        ({"metric_for_best_model": "loss"}, r"give macro_f1, or macro_f1_ and one of the tasks \['humour'\]"),
+        ({"metric_for_best_model": "macro_f1_mood"}, "give macro_f1"),
+        ({"save_strategy": "steps", "eval_strategy": "epoch"}, "would miss its evaluation"),
+        ({"hub_token": "hf_abc"}, "written into the checkpoints"),
+        ({"resume_from_checkpoint": "somewhere"}, "goes on by itself"),
+        ({"save_only_model": True}, "could not go on"),
+        ({"ignore_data_skip": True}, "some rows twice"),
+        ({"restore_callback_states_from_checkpoint": False}, "forget how long"),
+        ({"dataloader_drop_last": True}, "rows to score would be dropped"),
+        ({"average_tokens_across_devices": False}, "change the gradient"),
+        ({"include_for_metrics": ["inputs"]}, "no more than logits"),
+        ({"batch_eval_metrics": True}, "all rows at once"),
         ({"data_dir": 5}, "data_dir"),
         ({"seed": 1.5}, "seed.*whole number"),
         ({"validation_share": 1.5}, r"number in \(0, 1\)"),
@@ -117,5 +131,14 @@ def test_identity_holds_what_decides_the_outcome(tmp_path: Path) -> None:
     first = parse_recipe([recipe]).identity
     harmless = ["--output_dir", "elsewhere", "--logging_steps", "3", "--save_total_limit", "2"]
     assert parse_recipe([recipe, *harmless]).identity == first
-    for option in (["--learning_rate", "0.002"], ["--seed", "7"], ["--validation_share", "0.2"]):
-        assert parse_recipe([recipe, *option]).identity != first
+    options = {
+        "--learning_rate": "0.002",
+        "--seed": "7",
+        "--validation_share": "0.2",
+        "--num_train_epochs": "7",
+        "--weight_decay": "0.5",
+        "--tasks": '{"humour": ["yes", "no"]}',
+        "--model_options": '{"learner_dropout": 0.4}',
+    }
+    for option, value in options.items():
+        assert parse_recipe([recipe, option, value]).identity != first, option

@@ -144,10 +144,13 @@ def test_duplicates_that_cross_a_given_split_stop_the_run(
     draw(0).save(folder / "images" / "near.jpg", quality=60)
     (folder / "train.csv").write_text(f"{HEADER}c.png,other,good\n{train}\n")
     (folder / "dev.csv").write_text(f"{HEADER}{dev}\n")
+    (folder / "other.csv").write_text(f"{HEADER},nothing alike,bad\n")
     with pytest.raises(
         TableError, match=rf"\({kind}\): .*train.csv row 3; .*dev.csv row 2.*split_duplicates"
     ):
         load_splits(arguments(validation_file="dev.csv"), 0)
+    with pytest.raises(TableError, match=rf"\({kind}\): .*train.csv row 3; .*dev.csv row 2"):
+        load_splits(arguments(validation_file="other.csv", test_file="dev.csv"), 0)
     allowed = arguments(validation_file="dev.csv", allow=["split_duplicates"])
     assert [len(part) for part in load_splits(allowed, 0).values()] == [2, 1]
 

@@ -129,6 +129,8 @@ def frozen_recipe(folder: Path, rows: int = 72, **recipe: object) -> list[str]:
         "vision": str(folder / "vision"),
         "model_options": {"learner_hidden_sizes": [8], "hima_hidden_size": 4, "graph_hidden_size": 4},
         "max_steps": 4,
+        "eval_strategy": "no",
+        "save_strategy": "no",
         "per_device_train_batch_size": 8,
         **recipe,
     }
@@ -165,20 +167,6 @@ def test_frozen_features_weights_and_baseline_are_those_of_the_right_rows(tmp_pa
     assert majority["sarcasm"] == pytest.approx(f1_score(truth, answer, average="macro"))
 
 
-def test_a_run_goes_on_from_a_checkpoint(tmp_path: Path) -> None:
-    recipe = frozen_recipe(tmp_path, save_strategy="steps", save_steps=2)
-    main(recipe)
-    whole = load_file(tmp_path / "out" / "model.safetensors")
-    checkpoint = tmp_path / "out" / "checkpoint-2"
-    assert json.loads((checkpoint / "trainer_state.json").read_text())["global_step"] == 2
-    resumed = str(tmp_path / "resumed")
-    main([*recipe, "--output_dir", resumed, "--resume_from_checkpoint", str(checkpoint)])
-    again = load_file(tmp_path / "resumed" / "model.safetensors")
-    assert all(torch.equal(whole[name], again[name]) for name in whole)
-    with pytest.raises((ValueError, OSError)):
-        main([*recipe, "--resume_from_checkpoint", str(tmp_path / "nowhere")])
-
-
 def test_encoders_given_twice_are_refused(tmp_path: Path) -> None:
     options = {"text_config": {"model_type": "bert"}}
     with pytest.raises(ValueError, match="text_config"):
@@ -205,3 +193,63 @@ def test_every_process_learns_the_same_vocabulary() -> None:
         "print(sorted(train_tokenizer(texts, 80).get_vocab().items()))"
     )
     assert len({run(sys.executable, "-c", code) for _ in range(3)}) == 1
+
+
+def test_given_class_weights_are_kept_and_what_is_fitted_cannot_be_given(tmp_path: Path) -> None:
+    labels = ["no", "yes"]
+    tasks = {
+        "sarcasm": {"labels": labels, "class_weights": [1, 9]},
+        "setting": {"labels": ["gloomy", "plain", "cheerful"]},
+    }
+    recipe = parse_recipe(frozen_recipe(tmp_path, tasks=tasks))
+    trained = build_run(recipe).trainer.model.config.tasks
+    assert trained["sarcasm"]["class_weights"] == [1, 9] and trained["setting"]["class_weights"] is not None
+    for fitted in ({"temperature": 2.0}, {"thresholds": [0.3]}):
+        recipe.data.tasks = {"sarcasm": {"labels": labels, **fitted}}
+        with pytest.raises(ValueError, match="fitted; leave them out"):
+            build_run(recipe)
+
+
+def test_test_rows_change_nothing_but_their_scores(tmp_path: Path) -> None:
+    """Weights, vocabulary, class weights and what is fitted do not depend on them."""
+    draw_memes(tmp_path / "memes", rows=400, seed=1)
+    with (tmp_path / "memes" / "validation.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    answers = {"no": "yes", "yes": "no"}
+    others = [
+        {**row, "text": f"zebra {n} xylophone", "sarcasm": answers[row["sarcasm"]]}
+        for n, row in enumerate(rows)
+    ]
+    for name, part in (("test", rows), ("other", others)):
+        with (tmp_path / "memes" / f"{name}.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, rows[0])
+            writer.writeheader()
+            writer.writerows(part)
+    recipe = yaml.safe_load((ROOT / RECIPE).read_text()) | {
+        "data_dir": str(tmp_path / "memes"),
+        "validation_file": None,
+        "validation_share": 0.3,
+        "tasks": {"sarcasm": {"labels": ["no", "yes"]}},
+        "num_train_epochs": 1,
+    }
+    left = {}
+    for name in ("test", "other"):
+        out = tmp_path / name
+        values = {**recipe, "test_file": f"{name}.csv", "output_dir": str(out)}
+        (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(values))
+        main([str(tmp_path / "recipe.yaml")])
+        results = json.loads((out / "results.json").read_text())
+        vocabulary = json.loads((out / "tokenizer.json").read_text())["model"]["vocab"]
+        tasks = json.loads((out / "config.json").read_text())["tasks"]
+        left[name] = (
+            vocabulary,
+            tasks,
+            results["fitted"],
+            results["validation"],
+            load_file(out / "model.safetensors"),
+        )
+        left[name + " scores"] = results["test"]["tasks"]
+    for first, second in zip(left["test"][:4], left["other"][:4], strict=True):
+        assert first == second
+    assert all(torch.equal(weight, left["other"][4][name]) for name, weight in left["test"][4].items())
+    assert left["test scores"] != left["other scores"]
