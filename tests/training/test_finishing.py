@@ -1,5 +1,6 @@
 """What a run leaves: fitted decisions in the model, honest scores, a report."""
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -122,3 +123,21 @@ def test_logs_for_tensorboard_on_request(tmp_path: Path) -> None:
     recipe = frozen_recipe(tmp_path, report_to="tensorboard", logging_steps=1)
     main(recipe)
     assert list((tmp_path / "out").rglob("events.out.tfevents.*"))
+
+
+def test_what_a_reader_must_know_is_in_the_report(tmp_path: Path) -> None:
+    """Problems that the recipe allows, and what could not be fitted."""
+    recipe = frozen_recipe(tmp_path, tasks=TASKS, allow=["unknown_labels"])
+    table = tmp_path / "memes" / "train.csv"
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    rows[0]["sarcasm"] = "perhaps"
+    with table.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    main(recipe)
+    notes = json.loads((tmp_path / "out" / "report" / "report.json").read_text())["notes"]
+    assert any("'perhaps'" in note and "row 2" in note for note in notes)
+    for task in TASKS:
+        assert any(f"task {task}" in note and "fewer than 50" in note for note in notes)
