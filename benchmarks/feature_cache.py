@@ -33,6 +33,7 @@ from modeling_mmorient import MMOrientConfig, MMOrientForMultitaskClassification
 from training.assemble import train_tokenizer
 from training.batches import FeatureCollator, MemeCollator, raw_inputs
 from training.feature_cache import cached_features
+from training.memes import read_memes
 from training.recipe import DataArguments
 from training.sample_memes import TASKS, draw_memes
 from training.tables import read_table
@@ -148,7 +149,7 @@ def main() -> None:
         draw_memes(folder / "memes", rows=options.rows * 4 // 3)  # a quarter is for validation
         tasks = {task: {"labels": labels} for task, labels in TASKS.items()}
         data = DataArguments(data_dir=str(folder / "memes"), image_dir=".", tasks=tasks)
-        table = read_table(data.path("train.csv"), data)
+        table = read_memes(read_table("train.csv", data.path("")), data).to_dataset()
         model, processor = build(options.vision, options.text, table["text"][:])
         model.to(device).eval()
         rates = throughput(model, processor, table, device, options, folder)

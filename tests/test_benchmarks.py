@@ -1,0 +1,48 @@
+"""The benchmarks run, on next to nothing; what they print is for people."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.training.test_train import frozen_recipe
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(script: str, *options: str) -> str:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, f"benchmarks/{script}.py", *options]
+    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr[-3000:]
+    return result.stdout
+
+
+@pytest.mark.slow
+def test_graph_aggregation(tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    table = run("graph_aggregation", "--sizes", "32", "--repetitions", "1", "--json", str(figures))
+    rows = json.loads(figures.read_text())
+    assert {"dense", "csr"} <= {row["backend"] for row in rows} and "dense" in table
+    assert all(row["fwd+bwd"] > 0 for row in rows)
+
+
+@pytest.mark.slow
+def test_feature_cache(tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    options = ("--rows", "36", "--batch_size", "12", "--repetitions", "1", "--json", str(figures))
+    run("feature_cache", *options)
+    found = json.loads(figures.read_text())
+    assert found["rows"] == 36 and all(value > 0 for value in found["epoch_seconds"].values())
+
+
+@pytest.mark.slow
+def test_linear_baseline(tmp_path: Path) -> None:
+    lines = run("linear_baseline", *frozen_recipe(tmp_path)).splitlines()
+    scores = {line.split(": ")[0]: float(line.split(": ")[1]) for line in lines}
+    assert {"sentiment", "setting", "sarcasm"} < set(scores)
+    mean = scores.pop("mean of 3 tasks on the validation rows")
+    assert mean == pytest.approx(sum(scores.values()) / 3, abs=1e-3)
