@@ -40,8 +40,8 @@ def calibrate_threshold(
     if threshold > COPY:
         copies = float((found > COPY).double().mean())
         raise ValueError(
-            f"{copies:.0%} of the references have a copy among the others, so that the {quantile} quantile of "
-            f"{modality} similarities is 1: give a lower quantile, or remove the copies."
+            f"{copies:.0%} of the references have a copy among the others, so that the {quantile} quantile "
+            f"of {modality} similarities is 1: give a lower quantile, or remove the copies."
         )
     return threshold
 

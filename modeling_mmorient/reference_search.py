@@ -6,6 +6,7 @@ largest error is a candidate, and candidates are compared by cosines in float64 
 pair (`row_dot`).
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -14,11 +15,17 @@ import torch
 from .reference_embeds import StoredEmbeds, row_dot
 
 # A block: at most that many queries, references and similarities at a time.
-BLOCK_QUERIES, BLOCK_REFERENCES, BLOCK_SIMILARITIES = 1024, 2**16, 2**20
-# References whose codes are brought to float32 at a time, where they are stored otherwise.
-DECODED_REFERENCES = 2048
+BLOCK_QUERIES, BLOCK_REFERENCES, BLOCK_SIMILARITIES = 1024, 2**16, 2**21
+# References of one matrix product, which then stays in the processor's cache.
+TILE = 1024
+# Columns of a block that are looked at one by one only where their largest similarity asks for it.
+GROUP = 64
+# Fewer queries than that are the right side of the product, and two are faster than one.
+FEW_QUERIES, LEAST_QUERIES = 16, 2
+# Candidates beyond k, of which the float64 cosines choose.
+SPARE = 8
 # Pairs whose cosines are computed in float64 at a time.
-BLOCK_PAIRS = 4096
+BLOCK_PAIRS = 512
 
 
 @dataclass
@@ -49,9 +56,9 @@ def find_neighbors(
 ) -> Neighbors:
     """Neighbours among the stored embeddings; see [`ReferenceBank.search`].
 
-    Beyond the stored embeddings, the queries and the result, memory holds one block: 2^20 similarities in
-    float32 with their mask and places (30 MiB at the most, if all of them are candidates), and some
-    arrays of 4,096 x d in float64.
+    Beyond the stored embeddings, the queries and the result, memory holds one block: 2^21 similarities in
+    float32 (8 MiB), what is written of the candidates among them (which are few; 256 MiB if all are,
+    because all references are copies of one), and some arrays of 1,024 x d.
     """
     queries = queries.float()
     found = [
@@ -79,48 +86,101 @@ def _search_block(
     exclude: torch.Tensor | None,
 ) -> Neighbors:
     queries = queries.masked_fill(~present.unsqueeze(-1), 0.0)
-    lengths = row_dot(queries, queries).sqrt()
-    unit = (queries / lengths.clamp(min=torch.finfo(torch.float64).tiny).unsqueeze(-1)).float()
-    margin = _margin(queries.shape[-1])
-    lowest = -torch.inf if threshold is None else threshold
-    count = queries.shape[0]
-    best = Neighbors(
-        torch.full((count, k or 0), -1, device=queries.device),
-        torch.full((count, k or 0), -torch.inf, dtype=torch.float64, device=queries.device),
-    )
-    for start, similarities in _approximations(stored, unit):
-        if exclude is not None:
-            own = exclude - start
-            rows = ((own >= 0) & (own < similarities.shape[1])).nonzero().squeeze(-1)
-            similarities[rows, own[rows]] = -torch.inf
-        # What is not above the k-th of earlier blocks is not among the k nearest: of two equal ones, the
-        # earlier counts.
-        floor = best.similarities[:, -1].clamp(min=lowest) if k else lengths.new_full((count,), lowest)
-        floor = torch.where(lengths > 0, floor - margin, torch.inf).float()
-        rows, columns = _candidates(similarities, floor, k, 2 * margin)
-        exact = _cosines(stored, queries, lengths, rows, start + columns)
-        above = exact > lowest
-        best = _merge(best, rows[above], start + columns[above], exact[above], k)
+    sought = _Sought(queries, row_dot(queries, queries).sqrt(), exclude, threshold)
+    if k is None:
+        best = _scan(stored, sought, None, exact=True)
+    else:
+        coarse = _scan(stored, sought, k + SPARE, exact=False)
+        rows, columns = (coarse.indices >= 0).nonzero().unbind(-1)
+        best = _empty(len(queries), k, queries.device)
+        indices = coarse.indices[rows, columns]
+        order = (rows * len(stored) + indices).argsort()
+        best = _merge(best, *_exact_pairs(stored, sought, rows[order], indices[order]), k)
+        # Where the last candidate is about as similar as the k-th neighbour, there may be others like it.
+        margin = 2 * _margin(queries.shape[-1])
+        close = coarse.similarities[:, -1] >= coarse.similarities[:, k - 1] - margin
+        if (again := ((coarse.indices[:, -1] >= 0) & close).nonzero().squeeze(-1)).numel():
+            redone = _scan(stored, sought.select(again), k, exact=True)
+            best.indices[again], best.similarities[again] = redone.indices, redone.similarities
     return Neighbors(best.indices, best.similarities.masked_fill(best.indices < 0, 0.0))
 
 
-def _approximations(stored: StoredEmbeds, unit: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
-    """Cosines in float32 of all queries with each block of references, and where the block begins."""
-    if not unit.shape[0]:
+@dataclass
+class _Sought:
+    """Queries (B, d), their lengths (B,) in float64, and what is not sought."""
+
+    queries: torch.Tensor
+    lengths: torch.Tensor
+    exclude: torch.Tensor | None
+    threshold: float | None
+
+    @property
+    def lowest(self) -> float:
+        return -torch.inf if self.threshold is None else self.threshold
+
+    def select(self, rows: torch.Tensor) -> "_Sought":
+        exclude = None if self.exclude is None else self.exclude[rows]
+        return _Sought(self.queries[rows], self.lengths[rows], exclude, self.threshold)
+
+
+def _scan(stored: StoredEmbeds, sought: _Sought, k: int | None, exact: bool) -> Neighbors:
+    """The k best references by cosines in float64 (`exact`), or by those of the matrix product."""
+    margin = _margin(sought.queries.shape[-1])
+    lowest = sought.lengths.new_full(sought.lengths.shape, sought.lowest - margin)
+    lowest.masked_fill_(sought.lengths == 0, torch.inf)
+    best = _empty(len(lowest), k or 0, lowest.device)
+    if not exact:
+        best.similarities = best.similarities.float()
+    for start, similarities in _approximations(stored, sought):
+        # What is not above the k-th of earlier blocks is not among the k best: of two equal ones, the
+        # earlier counts.
+        floor = lowest if k is None else lowest.maximum(best.similarities[:, -1] - margin * exact)
+        rows, columns, values = _candidates(similarities, floor.float(), k, 2 * margin)
+        if exact:
+            best = _merge(best, *_exact_pairs(stored, sought, rows, start + columns), k)
+        else:
+            best = _merge(best, rows, start + columns, values, k)
+    return best
+
+
+def _approximations(stored: StoredEmbeds, sought: _Sought) -> Iterator[tuple[int, torch.Tensor]]:
+    """Cosines in float32 of all queries with each block of references, and where the block begins.
+
+    Blocks are as wide as a multiple of GROUP; -inf stands for what is no neighbour and behind the last.
+    """
+    smallest = torch.finfo(torch.float64).tiny
+    unit = (sought.queries / sought.lengths.clamp(min=smallest).unsqueeze(-1)).float()
+    count = len(unit)
+    if not count:
         return
-    size = min(BLOCK_REFERENCES, BLOCK_SIMILARITIES // unit.shape[0])
-    if stored.codes.dtype != torch.float32:
-        size = min(size, DECODED_REFERENCES)
-    memory = unit.new_empty(unit.shape[0] * min(size, len(stored)))
+    size = max(TILE, min(BLOCK_REFERENCES, BLOCK_SIMILARITIES // count))
+    memory = unit.new_empty(count, size)
     for block in _slices(len(stored), size):
-        codes, norms = stored.codes[block], stored.norms[block]
-        similarities = memory[: unit.shape[0] * len(codes)].view(unit.shape[0], len(codes))
-        with torch.autocast(unit.device.type, enabled=False):
-            torch.mm(unit, codes.float().T, out=similarities)
-        similarities *= norms.reciprocal().float()
+        width = block.stop - block.start
+        similarities = memory[:, : GROUP * math.ceil(width / GROUP)]
+        similarities[:, width:] = -torch.inf
+        for tile in _slices(width, TILE):
+            codes = stored.codes[block.start + tile.start : block.start + tile.stop].float()
+            _multiply(unit, codes, similarities[:, tile])
+        norms = stored.norms[block]
+        similarities[:, :width] *= norms.reciprocal().float()
         if not norms.all():
-            similarities.masked_fill_(norms == 0, -torch.inf)
+            similarities[:, :width].masked_fill_(norms == 0, -torch.inf)
+        if sought.exclude is not None:
+            own = sought.exclude - block.start
+            rows = ((own >= 0) & (own < width)).nonzero().squeeze(-1)
+            similarities[rows, own[rows]] = -torch.inf
         yield block.start, similarities
+
+
+def _multiply(unit: torch.Tensor, codes: torch.Tensor, out: torch.Tensor) -> None:
+    """Write the products of all rows (B, d) and (R, d) to `out` (B, R)."""
+    with torch.autocast(unit.device.type, enabled=False):
+        if len(unit) >= FEW_QUERIES:
+            torch.mm(unit, codes.T, out=out)
+        else:
+            rows = unit if len(unit) >= LEAST_QUERIES else unit.repeat(LEAST_QUERIES, 1)
+            out.copy_(torch.mm(codes, rows.T).T[: len(unit)])
 
 
 def _margin(dim: int) -> float:
@@ -136,31 +196,40 @@ def _margin(dim: int) -> float:
 
 def _candidates(
     similarities: torch.Tensor, floor: torch.Tensor, k: int | None, gap: float
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows and columns above `floor` (B,) and, where k is given, not below the k-th by more than `gap`."""
-    above = similarities > floor.unsqueeze(-1)
-    # Worth its time only where the floor is low yet.
-    if k is not None and k < similarities.shape[1] and above.sum() > 2 * k * similarities.shape[0]:
-        last = similarities.topk(k).values[:, -1]
-        above = similarities > torch.maximum(floor, last - gap).unsqueeze(-1)
-    rows, columns = above.nonzero().unbind(-1)
-    return rows, columns
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Rows, columns and values above `floor` (B,) and, where k is given, not below the k-th by the gap."""
+    groups = similarities.unflatten(1, (-1, GROUP))
+    largest = groups.amax(-1)
+    # Worth its time only where the floor is low yet. The k-th largest of the groups' is at most the k-th
+    # largest of all.
+    if k is not None and (largest > floor.unsqueeze(-1)).sum() > 2 * k * len(floor):
+        values = largest if k <= largest.shape[1] else similarities
+        if k <= values.shape[1]:
+            floor = floor.maximum(values.topk(k).values[:, -1] - gap)
+    row, group = (largest > floor.unsqueeze(-1)).nonzero().unbind(-1)
+    values = groups[row, group]
+    place, column = (values > floor[row].unsqueeze(-1)).nonzero().unbind(-1)
+    return row[place], GROUP * group[place] + column, values[place, column]
 
 
-def _cosines(
-    stored: StoredEmbeds,
-    queries: torch.Tensor,
-    lengths: torch.Tensor,
-    rows: torch.Tensor,
-    indices: torch.Tensor,
-) -> torch.Tensor:
-    """cos(query, reference) in float64 of each pair, (pairs,)."""
-    cosines = lengths.new_empty(len(rows))
+def _exact_pairs(
+    stored: StoredEmbeds, sought: _Sought, rows: torch.Tensor, indices: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Of pairs of queries and references those above the threshold, with their cosines in float64."""
+    cosines = sought.lengths.new_empty(len(rows))
     for pairs in _slices(len(rows), BLOCK_PAIRS):
         row, index = rows[pairs], indices[pairs]
-        products = row_dot(queries[row], stored.codes[index])
-        cosines[pairs] = products / (lengths[row] * stored.norms[index])
-    return cosines
+        products = row_dot(sought.queries[row], stored.codes[index])
+        cosines[pairs] = products / (sought.lengths[row] * stored.norms[index])
+    above = cosines > sought.lowest
+    return rows[above], indices[above], cosines[above]
+
+
+def _empty(count: int, width: int, device: torch.device) -> Neighbors:
+    return Neighbors(
+        torch.full((count, width), -1, device=device),
+        torch.full((count, width), -torch.inf, dtype=torch.float64, device=device),
+    )
 
 
 def _merge(
@@ -180,12 +249,11 @@ def _merge(
     all_similarities[:, :width] = best.similarities[touched]
     all_indices[place, column] = indices
     all_similarities[place, column] = similarities
-    # Stable: of equal ones, the earlier reference stays before the later.
-    order = all_similarities.sort(dim=-1, descending=True, stable=True).indices
     if k is None:
         k = max(width, int((all_indices >= 0).sum(-1).max()))
         best = _widen(best, k)
-    order = order[:, :k]
+    # Stable: of equal ones, the earlier reference stays before the later.
+    order = all_similarities.sort(dim=-1, descending=True, stable=True).indices[:, :k]
     best.indices[touched] = all_indices.gather(1, order)
     best.similarities[touched] = all_similarities.gather(1, order)
     return best
