@@ -6,8 +6,8 @@ References are unit vectors in 512 dimensions around random centres, queries are
 ones; the 16 nearest of each are sought, exactly. `faiss` is `IndexFlatIP` of faiss-cpu on the same vectors
 with as many threads; without faiss-cpu the column is missing. Backends take turns within one process, so
 that whatever else the machine does hits them alike; the median of the repetitions counts. Peak memory is
-what a search holds beyond the bank, measured in a process of its own (this reads Linux's /proc). Recall
-is the share of the neighbours by float32 that are found with another storage dtype.
+what a search by the most queries holds beyond the bank, measured in a process of its own (this reads
+Linux's /proc). Recall is the share of the neighbours by float32 that are found with another storage dtype.
 """
 
 import argparse
@@ -21,6 +21,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+# torch and faiss bring a thread pool each; the threads of the one that waits must not keep a core.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 
@@ -75,7 +78,10 @@ def recall(found: torch.Tensor, expected: torch.Tensor) -> float:
 def peak_memory(dtype: str, size: int, queries: int) -> float:
     """Peak MiB of a search beyond the bank and what a small search needs, in a fresh process."""
     command = [sys.executable, __file__, "--memory-of", dtype, str(size), str(queries)]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    # What `make bench` sets for steady times would leave the bank's building in the process's memory.
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("MALLOC_")}
+    result = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    return float(result.stdout)
 
 
 def _print_peak(dtype: str, size: int, queries: int) -> None:
@@ -140,7 +146,7 @@ def main() -> None:
         for row in measure(size, arguments.queries, arguments.repetitions):
             ratio = f"{row['vs_faiss']:.2f}x" if "vs_faiss" in row else ""
             peak = ""
-            if row["backend"] != "faiss":
+            if row["backend"] != "faiss" and row["queries"] == max(arguments.queries):
                 row["peak_mib"] = peak_memory(str(row["backend"]), size, int(row["queries"]))
                 peak = f"{row['peak_mib']:.0f}"
             print(

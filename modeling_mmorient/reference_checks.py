@@ -35,9 +35,10 @@ def check_ids(ids: Any) -> tuple[str, ...]:
     """The ids, if they are non-empty strings and each is there once."""
     if isinstance(ids, str) or not isinstance(ids, Sequence):
         raise ValueError(f"`ids` is {ids!r}: give a list of strings, one for each reference.")
-    wrong = next((place for place, name in enumerate(ids) if not isinstance(name, str) or not name), None)
-    if wrong is not None:
-        raise ValueError(f"`ids` holds {ids[wrong]!r} at {wrong}: each id is a non-empty string.")
+    if (wrong := next((place for place, name in enumerate(ids) if not _is_id(name)), None)) is not None:
+        raise ValueError(
+            f"`ids` holds {ids[wrong]!r} at {wrong}: each id is a non-empty string that UTF-8 can hold."
+        )
     if len(set(ids)) != len(ids):
         seen: set[str] = set()
         twice = next(name for name in ids if name in seen or seen.add(name))  # type: ignore[func-returns-value]
@@ -189,6 +190,15 @@ def check_stored(
     check_somewhere(ids, [stored.present for stored in embeds.values()])
     labels = {name: tensors[f"labels/{name}"] for name in tasks}
     return embeds, check_reference_labels(count, labels, tasks)
+
+
+def _is_id(name: Any) -> bool:
+    if not isinstance(name, str) or not name:
+        return False
+    try:
+        return name.isascii() or bool(name.encode())
+    except UnicodeEncodeError:  # half of a surrogate pair, which a file could not tell from its whole
+        return False
 
 
 def _check_tensor(name: str, values: Any, shape: tuple[int | None, ...], kind: str = "float") -> None:

@@ -91,15 +91,16 @@ def _search_block(
         best = _scan(stored, sought, None, exact=True)
     else:
         coarse = _scan(stored, sought, k + SPARE, exact=False)
-        rows, columns = (coarse.indices >= 0).nonzero().unbind(-1)
-        best = _empty(len(queries), k, queries.device)
+        # What is less similar than the k-th by more than the product's errors is no neighbour.
+        least = coarse.similarities[:, k - 1 : k] - 2 * _margin(queries.shape[-1])
+        near = (coarse.indices >= 0) & (coarse.similarities >= least)
+        rows, columns = near.nonzero().unbind(-1)
         indices = coarse.indices[rows, columns]
         order = (rows * len(stored) + indices).argsort()
+        best = _empty(len(queries), k, queries.device)
         best = _merge(best, *_exact_pairs(stored, sought, rows[order], indices[order]), k)
-        # Where the last candidate is about as similar as the k-th neighbour, there may be others like it.
-        margin = 2 * _margin(queries.shape[-1])
-        close = coarse.similarities[:, -1] >= coarse.similarities[:, k - 1] - margin
-        if (again := ((coarse.indices[:, -1] >= 0) & close).nonzero().squeeze(-1)).numel():
+        # Where the last candidate is about as similar as the k-th, there may be others like it.
+        if (again := near[:, -1].nonzero().squeeze(-1)).numel():
             redone = _scan(stored, sought.select(again), k, exact=True)
             best.indices[again], best.similarities[again] = redone.indices, redone.similarities
     return Neighbors(best.indices, best.similarities.masked_fill(best.indices < 0, 0.0))
@@ -153,7 +154,7 @@ def _approximations(stored: StoredEmbeds, sought: _Sought) -> Iterator[tuple[int
     count = len(unit)
     if not count:
         return
-    size = max(TILE, min(BLOCK_REFERENCES, BLOCK_SIMILARITIES // count))
+    size = max(TILE, min(BLOCK_REFERENCES, BLOCK_SIMILARITIES // count // GROUP * GROUP))
     memory = unit.new_empty(count, size)
     for block in _slices(len(stored), size):
         width = block.stop - block.start
