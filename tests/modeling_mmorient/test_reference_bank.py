@@ -110,7 +110,7 @@ WRONG = {
     "the bank has a reference 'r3' already": (["r3"], random_embeds(1), None, None),
     "`ids` holds 'a' twice": (["a", "b", "a"], random_embeds(3), None, None),
     "`ids` holds '' at 1": (["a", ""], random_embeds(2), None, None),
-    r"`ids` holds 'b\\\\ud83d' at 1": (["a", "b\ud83d"], random_embeds(2), None, None),
+    r"`ids` holds 'b\\ud83d' at 1": (["a", "b\ud83d"], random_embeds(2), None, None),
     "`ids` holds 7 at 0": ([7], random_embeds(1), None, None),
     "`ids` is 'a': give a list": ("a", random_embeds(1), None, None),
     r"`embeds\['text'\]` has the shape \(2, 3\): \(1, 3\) is needed": (

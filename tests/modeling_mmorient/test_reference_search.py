@@ -1,4 +1,6 @@
 import math
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -194,3 +196,21 @@ def test_errors_of_cosines_stay_within_the_stated_bounds(dtype, kind):
     error = (exact - kept).abs()
     assert (error <= bound.double() * (1 + 1e-3)).all()
     assert error.max() > 1e-5  # the bound is not about nothing
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("dtype", STORAGE_DTYPES)
+def test_memory_does_not_grow_with_the_references(dtype):
+    """All 300 x 300,000 similarities would take 340 MiB in float32."""
+    stored = store(torch.randn(300_000, 16, generator=torch.Generator().manual_seed(0)), dtype=dtype)
+    queries = torch.randn(300, 16, generator=torch.Generator().manual_seed(1))
+    search(stored, queries[:20], k=2)
+
+    def resident(field):
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        return int(status.split(f"{field}:")[1].split()[0]) / 2**10
+
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    before = resident("VmRSS")
+    search(stored, queries, k=16)
+    assert resident("VmHWM") - before < 80
