@@ -1,0 +1,310 @@
+"""The references that a model finds its neighbours among."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from .reference_checks import (
+    MODALITIES,
+    check_embeds,
+    check_exclude,
+    check_facts,
+    check_ids,
+    check_reference_labels,
+    check_search,
+    check_settings,
+    check_somewhere,
+    check_stored,
+)
+from .reference_embeds import STORAGE_DTYPES, StoredEmbeds
+from .reference_files import read_references, write_references
+from .reference_search import Neighbors, find_neighbors
+from .task_specs import TaskSpec
+
+
+@dataclass(frozen=True)
+class _References:
+    """All that an edit changes, so that it can be changed at once."""
+
+    embeds: dict[str, StoredEmbeds]
+    ids: tuple[str, ...]
+    places: dict[str, int]
+    labels: dict[str, torch.Tensor]
+
+
+class ReferenceBank:
+    """Stored samples among which the relation graphs find a query's neighbours.
+
+    A reference has an id, the node embeddings e of its picture, its text or both, and the labels that are
+    known of it. A query's neighbours depend on nothing but the query and the bank.
+
+    Every edit builds the bank's new contents completely before they take the place of the old ones (so it
+    needs memory for both): one that fails leaves the bank as it was. Tensors that the bank hands out are
+    its own; do not change them.
+
+    Args:
+        image_embed_dim, text_embed_dim: Widths of e_img and e_txt.
+        tasks: The model's, by name; None: references have no labels.
+        dtype: How embeddings are stored: `float32`, `float16` or `int8`; [`StoredEmbeds`] gives the errors.
+        notes: Where the references come from, in free text.
+
+    Raises:
+        ValueError: Naming the argument, the value and the remedy.
+
+    Example:
+
+    ```python
+    >>> bank = ReferenceBank(image_embed_dim=512, text_embed_dim=384)
+    >>> bank.add(["a", "b"], {"text": torch.randn(2, 384)})
+    >>> bank.search("text", torch.randn(5, 384), k=1).indices.shape
+    torch.Size([5, 1])
+    ```
+    """
+
+    def __init__(
+        self,
+        image_embed_dim: int,
+        text_embed_dim: int,
+        tasks: Mapping[str, TaskSpec] | None = None,
+        dtype: str = "float32",
+        notes: str = "",
+    ) -> None:
+        self.widths = {"image": image_embed_dim, "text": text_embed_dim}
+        check_settings(self.widths, dtype, notes)
+        self.tasks = dict(tasks or {})
+        self.dtype = dtype
+        self.notes = notes
+        self.device = torch.device("cpu")
+        self._references = self._encode((), {}, {}, {})
+
+    def __len__(self) -> int:
+        return len(self._references.ids)
+
+    def __repr__(self) -> str:
+        tasks = list(self.tasks)
+        return f"ReferenceBank({len(self)} references, {self.dtype}, widths={self.widths}, tasks={tasks})"
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The references' ids, in their order."""
+        return self._references.ids
+
+    @property
+    def labels(self) -> dict[str, torch.Tensor]:
+        """By task: (N,) class indices, or (N, C) of 0 and 1 for `multilabel`; -100 = not known."""
+        return dict(self._references.labels)
+
+    @property
+    def present(self) -> dict[str, torch.Tensor]:
+        """By modality: (N,), True = the reference has it."""
+        return {name: stored.present for name, stored in self._references.embeds.items()}
+
+    def searchable(self, modality: str) -> torch.Tensor:
+        """Places of the references that can be neighbours in a modality: they have it, and no zero vector."""
+        return (self._stored(modality).norms > 0).nonzero().squeeze(-1)
+
+    def places(self, ids: Sequence[str]) -> torch.Tensor:
+        """Where the references of these ids stand, (n,); -1 for ids that the bank has not."""
+        return torch.tensor([self._references.places.get(name, -1) for name in ids], dtype=torch.long)
+
+    def embeds(self, modality: str, indices: torch.Tensor) -> torch.Tensor:
+        """The embeddings e of some references in float32, (n, d); zero where the modality is missing."""
+        return self._stored(modality).decode(indices)
+
+    def add(
+        self,
+        ids: Sequence[str],
+        embeds: Mapping[str, torch.Tensor],
+        present: Mapping[str, torch.Tensor] | None = None,
+        labels: Mapping[str, torch.Tensor] | None = None,
+    ) -> None:
+        """Add n references behind those that there are.
+
+        Args:
+            ids: Non-empty strings that no other reference has.
+            embeds: By modality (`image`, `text`): (n, d). All lack a modality that is left out.
+            present: By modality: (n,), True = the reference has it; the embeddings of others may hold
+                anything. A modality that is left out here: all that are in `embeds`. Each reference has
+                one at least.
+            labels: By task, as in `labels`. A task that is left out is not known of any.
+
+        Raises:
+            ValueError: If one of them does not fit, naming it; the bank stays as it was.
+        """
+        old = self._references
+        checked = check_ids(ids)
+        if twice := next((name for name in checked if name in old.places), None):
+            raise ValueError(f"the bank has a reference {twice!r} already: use another id, or `replace` it.")
+        new = self._encode(checked, embeds, present, labels)
+        self._references = _collect(
+            old.ids + new.ids,
+            {name: stored.append(new.embeds[name]) for name, stored in old.embeds.items()},
+            {name: torch.cat([values, new.labels[name]]) for name, values in old.labels.items()},
+        )
+
+    def remove(self, ids: Sequence[str]) -> None:
+        """Remove references; the others move up and keep their order.
+
+        Raises:
+            ValueError: If the bank has no reference of an id, or one is named twice; it stays as it was.
+        """
+        removed = torch.zeros(len(self), dtype=torch.bool)
+        removed[self._known_places(check_ids(ids))] = True
+        kept = (~removed).nonzero().squeeze(-1)
+        old = self._references
+        self._references = _collect(
+            tuple(old.ids[place] for place in kept.tolist()),
+            {name: stored.select(kept.to(self.device)) for name, stored in old.embeds.items()},
+            {name: values[kept] for name, values in old.labels.items()},
+        )
+
+    def replace(
+        self,
+        ids: Sequence[str],
+        embeds: Mapping[str, torch.Tensor],
+        present: Mapping[str, torch.Tensor] | None = None,
+        labels: Mapping[str, torch.Tensor] | None = None,
+    ) -> None:
+        """Give references that there are other embeddings and labels; arguments and errors as in `add`.
+
+        They keep their places. All that was known of them goes: a modality or task that is left out is
+        missing afterwards.
+        """
+        old = self._references
+        checked = check_ids(ids)
+        places = self._known_places(checked)
+        new = self._encode(checked, embeds, present, labels)
+        at = places.to(self.device)
+        self._references = replace(
+            old,
+            embeds={name: stored.exchange(at, new.embeds[name]) for name, stored in old.embeds.items()},
+            labels={name: own.index_copy(0, places, new.labels[name]) for name, own in old.labels.items()},
+        )
+
+    def to(self, device: torch.device | str) -> ReferenceBank:
+        """Move the embeddings, and so the search, to a device; returns the bank."""
+        embeds = {name: stored.to(device) for name, stored in self._references.embeds.items()}
+        self._references = replace(self._references, embeds=embeds)
+        self.device = torch.device(device)
+        return self
+
+    def search(
+        self,
+        modality: str,
+        queries: torch.Tensor,
+        present: torch.Tensor | None = None,
+        k: int | None = None,
+        threshold: float | None = None,
+        exclude: torch.Tensor | None = None,
+    ) -> Neighbors:
+        """The references most similar to each query, by the cosine in float64 of what is stored.
+
+        Of equally similar references the earlier counts. Zero vectors and missing modalities have no
+        neighbours and are nobody's. A query's result is the same to the last bit alone, in any batch and
+        in any order.
+
+        Args:
+            modality: `image` or `text`.
+            queries: (B, d); they and the result are on the bank's device.
+            present: (B,), True = the query has the modality, the others' rows may hold anything; None:
+                all have.
+            k: At most that many. None: all above the threshold, which is needed then; the result is as
+                wide as the query with most of them needs.
+            threshold: Neighbours are more similar than that. None: no threshold.
+            exclude: (B,) the reference that is the query itself, -1 where there is none; see `places`.
+
+        Raises:
+            ValueError: If an argument does not fit, or a present query is not finite.
+        """
+        stored = self._stored(modality)
+        if present is None:
+            present = torch.ones(len(queries), dtype=torch.bool, device=queries.device)
+        check_search(queries, present, self.widths[modality], k, threshold)
+        if exclude is not None:
+            check_exclude(exclude, len(queries), len(self))
+        return find_neighbors(stored, queries, present, k, threshold, exclude)
+
+    def neighbor_sum(self, modality: str, neighbors: Neighbors) -> tuple[torch.Tensor, torch.Tensor]:
+        """Sum of the embeddings e of that modality over each query's neighbours that have it, (B, d), and
+        their number, (B, 1)."""
+        stored = self._stored(modality)
+        total = torch.zeros(len(neighbors.indices), self.widths[modality], device=stored.codes.device)
+        number = total.new_zeros(len(total), 1)
+        # One neighbour of each query at a time: no (B, k, d) in memory, and always the same order.
+        for indices in neighbors.indices.unbind(1):
+            rows = (indices >= 0).nonzero().squeeze(-1)
+            rows = rows[stored.present[indices[rows]]]
+            total[rows] += stored.decode(indices[rows])
+            number[rows] += 1
+        return total, number
+
+    def save(self, folder: str | Path) -> None:
+        """Write the bank's two files into a folder; see `reference_files.py`."""
+        references = self._references
+        tensors = {f"labels/{name}": values for name, values in references.labels.items()}
+        for name, stored in references.embeds.items():
+            tensors |= {
+                f"{name}_codes": stored.codes,
+                f"{name}_scales": stored.scales,
+                f"{name}_present": stored.present,
+            }
+        tasks = [
+            {"name": spec.name, "labels": list(spec.labels), "kind": spec.kind}
+            for spec in self.tasks.values()
+        ]
+        facts = {"notes": self.notes, "dtype": self.dtype, "widths": self.widths, "tasks": tasks}
+        write_references(Path(folder), tensors, {**facts, "ids": references.ids})
+
+    @classmethod
+    def load(cls, folder: str | Path) -> ReferenceBank:
+        """The bank that was saved to a folder.
+
+        Raises:
+            ValueError: If its files are cut short, altered or do not fit each other, naming what and where.
+        """
+        tensors, facts = read_references(Path(folder))
+        settings, ids = check_facts(facts, Path(folder))
+        bank = cls(**settings)
+        embeds, labels = check_stored(tensors, ids, bank.widths, bank.dtype, bank.tasks, Path(folder))
+        bank._references = _collect(ids, embeds, labels)
+        return bank
+
+    def _encode(
+        self,
+        ids: tuple[str, ...],
+        embeds: Mapping[str, torch.Tensor],
+        present: Mapping[str, torch.Tensor] | None,
+        labels: Mapping[str, torch.Tensor] | None,
+    ) -> _References:
+        """What an edit was given, checked and as the bank keeps it."""
+        given = check_embeds(len(ids), embeds, present or {}, self.widths)
+        check_somewhere(ids, [has for _, has in given.values()])
+        known = check_reference_labels(len(ids), labels or {}, self.tasks)
+        dtype = STORAGE_DTYPES[self.dtype]
+        stored = {
+            name: StoredEmbeds.encode(values, has, dtype).to(self.device)
+            for name, (values, has) in given.items()
+        }
+        return _collect(ids, stored, known)
+
+    def _known_places(self, ids: tuple[str, ...]) -> torch.Tensor:
+        places = self.places(ids)
+        if (places < 0).any():
+            unknown = ids[int((places < 0).nonzero()[0])]
+            raise ValueError(f"the bank has no reference {unknown!r}: `ids` lists those that it has.")
+        return places
+
+    def _stored(self, modality: str) -> StoredEmbeds:
+        if modality not in MODALITIES:
+            raise ValueError(f"`modality` is {modality!r}: choose one of {list(MODALITIES)}.")
+        return self._references.embeds[modality]
+
+
+def _collect(
+    ids: tuple[str, ...], embeds: dict[str, StoredEmbeds], labels: dict[str, torch.Tensor]
+) -> _References:
+    return _References(embeds, ids, {name: place for place, name in enumerate(ids)}, labels)

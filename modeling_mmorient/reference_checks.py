@@ -1,0 +1,222 @@
+"""Checks of what a reference bank is given, by callers and by files.
+
+All raise a ValueError that names the argument or file, the value and the remedy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .multitask import IGNORE_INDEX, check_labels
+from .reference_embeds import STORAGE_DTYPES, StoredEmbeds
+from .task_specs import TaskSpec, parse_tasks
+
+MODALITIES = ("image", "text")
+
+
+def check_settings(widths: Mapping[str, Any], dtype: Any, notes: Any) -> None:
+    """Widths by modality, the name of a storage dtype, and a text."""
+    for modality, width in widths.items():
+        if isinstance(width, bool) or not isinstance(width, int) or width < 1:
+            raise ValueError(
+                f"`{modality}_embed_dim` is {width!r}: give the width of its embeddings, a whole number."
+            )
+    if not isinstance(dtype, str) or dtype not in STORAGE_DTYPES:
+        raise ValueError(f"`dtype` is {dtype!r}: choose one of {list(STORAGE_DTYPES)}.")
+    if not isinstance(notes, str):
+        raise ValueError(f"`notes` is {notes!r}: give a text.")
+
+
+def check_ids(ids: Any) -> tuple[str, ...]:
+    """The ids, if they are non-empty strings and each is there once."""
+    if isinstance(ids, str) or not isinstance(ids, Sequence):
+        raise ValueError(f"`ids` is {ids!r}: give a list of strings, one for each reference.")
+    if (wrong := next((place for place, name in enumerate(ids) if not _is_id(name)), None)) is not None:
+        raise ValueError(
+            f"`ids` holds {ids[wrong]!r} at {wrong}: each id is a non-empty string that UTF-8 can hold."
+        )
+    if len(set(ids)) != len(ids):
+        seen: set[str] = set()
+        twice = next(name for name in ids if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        raise ValueError(f"`ids` holds {twice!r} twice: each reference has an id of its own.")
+    return tuple(ids)
+
+
+def check_embeds(
+    count: int,
+    embeds: Mapping[str, torch.Tensor],
+    present: Mapping[str, torch.Tensor],
+    widths: Mapping[str, int],
+) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """By modality: embeddings (count, d) and presence (count,), all on the CPU."""
+    given: tuple[tuple[str, Any, Mapping[str, Any]], ...]
+    given = ("embeds", embeds, widths), ("present", present, embeds)
+    for name, entries, known in given:
+        if not isinstance(entries, Mapping):
+            raise ValueError(f"`{name}` is a {type(entries).__name__}: give a dict by modality.")
+        for key in entries:
+            if key not in known:
+                raise ValueError(f"`{name}` has the modality {key!r}: give tensors of {list(known)} only.")
+    checked = {}
+    for modality, width in widths.items():
+        values = embeds.get(modality, torch.zeros(count, width))
+        has = present.get(modality, torch.full((count,), modality in embeds))
+        name = f"embeds[{modality!r}]"
+        _check_tensor(name, values, (count, width))
+        _check_tensor(f"present[{modality!r}]", has, (count,), "bool")
+        values, has = values.detach().cpu(), has.cpu()
+        if row := _first(has & ~values.float().isfinite().all(-1)):
+            raise ValueError(
+                f"`{name}` is not finite in row {row[0]}, which is present: leave the reference out, or "
+                "say in `present` that it lacks the modality."
+            )
+        checked[modality] = values, has
+    return checked
+
+
+def check_somewhere(ids: Sequence[str], present: Sequence[torch.Tensor]) -> None:
+    """Each reference has a modality."""
+    if row := _first(~torch.stack(list(present)).any(0)):
+        raise ValueError(f"reference {ids[row[0]]!r} has neither a picture nor a text: leave it out.")
+
+
+def check_reference_labels(
+    count: int, labels: Mapping[str, torch.Tensor], tasks: Mapping[str, TaskSpec]
+) -> dict[str, torch.Tensor]:
+    """Labels of `count` references by task, of every task, on the CPU."""
+    # `check_labels` compares with logits, of which it reads nothing but the shapes.
+    logits = {name: torch.empty(count, spec.num_labels, device="meta") for name, spec in tasks.items()}
+    checked = check_labels(tasks, logits, labels)
+    full = {}
+    for name, spec in tasks.items():
+        shape = (count, spec.num_labels) if spec.kind == "multilabel" else (count,)
+        full[name] = checked[name].cpu() if name in checked else torch.full(shape, IGNORE_INDEX)
+    return full
+
+
+def check_search(
+    queries: torch.Tensor,
+    present: torch.Tensor,
+    width: int,
+    k: int | None,
+    threshold: float | None,
+) -> None:
+    """Queries (B, width) of which those that are present are finite, and how many neighbours they seek."""
+    _check_tensor("queries", queries, (None, width))
+    _check_tensor("present", present, (len(queries),), "bool")
+    if k is None and threshold is None:
+        raise ValueError("`k` and `threshold` are both None: give a number of neighbours, or a threshold.")
+    if k is not None and (isinstance(k, bool) or not isinstance(k, int) or k < 1):
+        raise ValueError(f"`k` is {k!r}: give a whole number of at least 1.")
+    if threshold is not None and not -1 <= threshold <= 1:
+        raise ValueError(f"`threshold` is {threshold!r}: a cosine is a number in [-1, 1].")
+    if row := _first(present & ~queries.float().isfinite().all(-1)):
+        raise ValueError(
+            f"`queries` is not finite in row {row[0]}, which is present: say in `present` that it lacks the "
+            "modality, or look where the value comes from."
+        )
+
+
+def check_exclude(exclude: torch.Tensor, queries: int, references: int) -> None:
+    """(queries,) of places in a bank of so many references, or -1."""
+    _check_tensor("exclude", exclude, (queries,), "int64")
+    if row := _first((exclude < -1) | (exclude >= references)):
+        raise ValueError(
+            f"`exclude` has the value {int(exclude[row[0]])}: the bank's places are 0 to {references - 1}, "
+            "and -1 stands for none."
+        )
+
+
+def check_facts(facts: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The arguments of a saved bank, and its ids."""
+    keys = ("notes", "dtype", "widths", "tasks", "ids")
+    if missing := next((key for key in keys if key not in facts), None):
+        raise ValueError(f"references.json in {folder} has no {missing!r}: save the bank again.")
+    widths = facts["widths"]
+    if not isinstance(widths, dict) or set(widths) != set(MODALITIES):
+        raise ValueError(
+            f"references.json in {folder} has the widths {widths!r}: one of each of {MODALITIES} is needed."
+        )
+    settings = {
+        "image_embed_dim": widths["image"],
+        "text_embed_dim": widths["text"],
+        "tasks": parse_tasks(facts["tasks"]) if facts["tasks"] else None,
+        "dtype": facts["dtype"],
+        "notes": facts["notes"],
+    }
+    return settings, check_ids(facts["ids"])
+
+
+def check_stored(
+    tensors: Mapping[str, torch.Tensor],
+    ids: Sequence[str],
+    widths: Mapping[str, int],
+    dtype: str,
+    tasks: Mapping[str, TaskSpec],
+    folder: Path,
+) -> tuple[dict[str, StoredEmbeds], dict[str, torch.Tensor]]:
+    """Embeddings by modality and labels by task, of a saved bank."""
+    count = len(ids)
+    expected: dict[str, tuple[tuple[int, ...], torch.dtype]] = {}
+    for name, width in widths.items():
+        expected[f"{name}_codes"] = (count, width), STORAGE_DTYPES[dtype]
+        expected[f"{name}_scales"] = (count,), torch.float32
+        expected[f"{name}_present"] = (count,), torch.bool
+    for name, spec in tasks.items():
+        shape = (count, spec.num_labels) if spec.kind == "multilabel" else (count,)
+        expected[f"labels/{name}"] = shape, torch.long
+    found = {name: (tuple(values.shape), values.dtype) for name, values in tensors.items()}
+    for name in sorted(expected.keys() | found.keys()):
+        if expected.get(name) != found.get(name):
+            raise ValueError(
+                f"the tensors in {folder} have {name!r} as {found.get(name)}, and references.json makes it "
+                f"{expected.get(name)}: put the two files of one bank together, or save the bank again."
+            )
+    embeds = {}
+    for name in widths:
+        codes, scales, present = (tensors[f"{name}_{part}"] for part in ("codes", "scales", "present"))
+        stored = StoredEmbeds.of_codes(codes, scales, present)
+        sound = stored.norms.isfinite() & scales.isfinite() & (scales >= 0)
+        if row := _first(~sound | (~present & (stored.norms > 0))):
+            raise ValueError(
+                f"the tensors in {folder} have a {name} embedding of reference {ids[row[0]]!r} that is not "
+                "finite, or that is said to be missing: save the bank again."
+            )
+        embeds[name] = stored
+    check_somewhere(ids, [stored.present for stored in embeds.values()])
+    labels = {name: tensors[f"labels/{name}"] for name in tasks}
+    return embeds, check_reference_labels(count, labels, tasks)
+
+
+def _is_id(name: Any) -> bool:
+    if not isinstance(name, str) or not name:
+        return False
+    try:
+        return name.isascii() or bool(name.encode())
+    except UnicodeEncodeError:  # half of a surrogate pair, which a file could not tell from its whole
+        return False
+
+
+def _check_tensor(name: str, values: Any, shape: tuple[int | None, ...], kind: str = "float") -> None:
+    if not isinstance(values, torch.Tensor):
+        raise ValueError(f"`{name}` is a {type(values).__name__}: give a tensor.")
+    pairs = zip(values.shape, shape, strict=False)
+    if values.ndim != len(shape) or any(wanted is not None and own != wanted for own, wanted in pairs):
+        needed = tuple("any" if size is None else size for size in shape)
+        raise ValueError(f"`{name}` has the shape {tuple(values.shape)}: {needed} is needed.")
+    kinds = {
+        "float": values.is_floating_point(),
+        "bool": values.dtype == torch.bool,
+        "int64": values.dtype == torch.long,
+    }
+    if not kinds[kind]:
+        raise ValueError(f"`{name}` is {values.dtype}: a tensor of {kind} is needed.")
+
+
+def _first(wrong: torch.Tensor) -> list[int]:
+    """The first place where `wrong` (n,) holds, as a list; empty where it holds nowhere."""
+    return wrong.nonzero()[:1, 0].tolist()

@@ -1,0 +1,125 @@
+"""The two files of a reference bank: its tensors, and what JSON says about them.
+
+    references-DIGEST.safetensors   DIGEST: the first 16 digits of the file's SHA-256
+    references.json                 names that file, its size and its whole SHA-256
+
+Both are written under other names first; `references.json`, which is replaced last and at once, decides
+which tensors count. Whenever the process ends, the folder holds the old bank or the new one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from transformers.utils import logging
+
+logger = logging.get_logger(__name__)
+
+REFERENCES_NAME = "references.json"
+FORMAT_VERSION = 1
+_TENSORS_NAME = re.compile(r"references-[0-9a-f]{16}\.safetensors")
+
+
+def write_references(folder: Path, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> None:
+    """Write a bank's files, and remove the tensors that they replace.
+
+    Args:
+        folder: Made if there is none.
+        tensors: By name.
+        facts: What else there is to know, of JSON types.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / "references.safetensors.tmp"
+    save_file({name: values.cpu().contiguous() for name, values in tensors.items()}, temporary)
+    digest = _digest(temporary)
+    name = f"references-{digest[:16]}.safetensors"
+    entry = {"file": name, "bytes": temporary.stat().st_size, "sha256": digest}
+    _settle(temporary, folder / name)
+    text = json.dumps({"format_version": FORMAT_VERSION, **facts, "tensors": entry})
+    temporary = folder / f"{REFERENCES_NAME}.tmp"
+    temporary.write_text(text, encoding="utf-8")
+    _settle(temporary, folder / REFERENCES_NAME)
+    for path in folder.glob("references-*.safetensors"):
+        if _TENSORS_NAME.fullmatch(path.name) and path.name != name:
+            try:
+                path.unlink()
+            except OSError as error:  # some systems keep a file while anybody reads it
+                logger.warning(f"{path} is no longer needed but cannot be removed: {error}")
+
+
+def read_references(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """A bank's tensors and facts, as they were written.
+
+    Raises:
+        ValueError: If a file is missing, cut short or altered, naming the file and the remedy.
+    """
+    path = folder / REFERENCES_NAME
+    facts = _read_facts(path)
+    entry = facts.pop("tensors", None)
+    if not isinstance(entry, dict):
+        raise ValueError(f'{path} has no "tensors": {_REMEDY}')
+    name, size, digest = entry.get("file"), entry.get("bytes"), entry.get("sha256")
+    # A name of this form cannot lead out of the folder.
+    if not isinstance(name, str) or not _TENSORS_NAME.fullmatch(name):
+        raise ValueError(f"{path} names the tensors file {name!r}, which no bank has: {_REMEDY}")
+    tensors_path = folder / name
+    if not tensors_path.is_file():
+        raise ValueError(f"{path} needs {name}, which is not there: put the two files of one bank together.")
+    if (found := tensors_path.stat().st_size) != size:
+        raise ValueError(f"{tensors_path} has {found} bytes, not {size!r} as {path.name} says: {_REMEDY}")
+    if (found_digest := _digest(tensors_path)) != digest:
+        raise ValueError(
+            f"{tensors_path} has the SHA-256 {found_digest}, not {digest!r} as {path.name} says: {_REMEDY}"
+        )
+    try:
+        return load_file(tensors_path), facts
+    except SafetensorError as error:
+        raise ValueError(f"{tensors_path} is no safetensors file ({error}): {_REMEDY}") from None
+
+
+_REMEDY = "it was cut short or altered; copy it again, or save the bank again."
+
+
+def _read_facts(path: Path) -> dict[str, Any]:
+    try:
+        facts = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise ValueError(f"there is no {path}: name the folder that the bank was saved to.") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} cannot be read as JSON ({error}): {_REMEDY}") from None
+    if not isinstance(facts, dict):
+        raise ValueError(f"{path} holds no JSON object: {_REMEDY}")
+    version = facts.pop("format_version", None)
+    if version != FORMAT_VERSION:
+        raise ValueError(
+            f"{path} has the format_version {version!r}: this release reads {FORMAT_VERSION}. Use the "
+            "release that wrote it, or save the bank again."
+        )
+    return facts
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _settle(temporary: Path, path: Path) -> None:
+    """Give a written file its name once it is on the disk."""
+    with temporary.open("rb+") as file:
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    if hasattr(os, "O_DIRECTORY"):  # the name, too; not every system knows how
+        folder = os.open(path.parent, os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

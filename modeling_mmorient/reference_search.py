@@ -1,0 +1,276 @@
+"""The references nearest to a query, exactly, and independent of the queries beside it.
+
+A float32 matrix product finds the candidates, block by block. Its last bits depend on the shapes of both
+sides, so it decides nothing: every reference that could be among the nearest within the product's
+largest error is a candidate, and candidates are compared by cosines in float64 that are computed pair by
+pair (`row_dot`).
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from .reference_embeds import StoredEmbeds, row_dot
+
+# A block: at most that many queries, references and similarities at a time.
+BLOCK_QUERIES, BLOCK_REFERENCES, BLOCK_SIMILARITIES = 1024, 2**16, 2**21
+# References of one matrix product, which then stays in the processor's cache.
+TILE = 1024
+# Columns of a block that are looked at one by one only where their largest similarity asks for it.
+GROUP = 64
+# Fewer queries than that are the right side of the product, and two are faster than one.
+FEW_QUERIES, LEAST_QUERIES = 16, 2
+# Candidates beyond k, of which the float64 cosines choose.
+SPARE = 8
+# Pairs whose cosines are computed in float64 at a time.
+BLOCK_PAIRS = 512
+
+
+@dataclass
+class Neighbors:
+    """The references nearest to each of B queries.
+
+    Args:
+        indices: (B, k) places in the bank, the most similar first; -1 from where there are no more.
+        similarities: (B, k) cosines in float64; 0 beside -1.
+    """
+
+    indices: torch.Tensor
+    similarities: torch.Tensor
+
+    def degrees(self) -> torch.Tensor:
+        """Number of neighbours of each query, (B,)."""
+        return (self.indices >= 0).sum(-1)
+
+
+@torch.no_grad()
+def find_neighbors(
+    stored: StoredEmbeds,
+    queries: torch.Tensor,
+    present: torch.Tensor,
+    k: int | None,
+    threshold: float | None,
+    exclude: torch.Tensor | None,
+) -> Neighbors:
+    """Neighbours among the stored embeddings; see [`ReferenceBank.search`].
+
+    Beyond the stored embeddings, the queries and the result, memory holds one block: 2^21 similarities in
+    float32 (8 MiB), what is written of the candidates among them (which are few; 256 MiB if all are,
+    because all references are copies of one), and some arrays of 1,024 x d.
+    """
+    queries = queries.float()
+    found = [
+        _search_block(stored, queries[rows], present[rows], k, threshold, _part(exclude, rows))
+        for rows in _slices(queries.shape[0], BLOCK_QUERIES)
+    ]
+    width = k if k is not None else max((block.indices.shape[1] for block in found), default=0)
+    result = Neighbors(
+        torch.full((queries.shape[0], width), -1, device=queries.device),
+        torch.zeros(queries.shape[0], width, dtype=torch.float64, device=queries.device),
+    )
+    for rows, block in zip(_slices(queries.shape[0], BLOCK_QUERIES), found, strict=True):
+        filled = block.indices.shape[1]
+        result.indices[rows, :filled] = block.indices
+        result.similarities[rows, :filled] = block.similarities
+    return result
+
+
+def _search_block(
+    stored: StoredEmbeds,
+    queries: torch.Tensor,
+    present: torch.Tensor,
+    k: int | None,
+    threshold: float | None,
+    exclude: torch.Tensor | None,
+) -> Neighbors:
+    queries = queries.masked_fill(~present.unsqueeze(-1), 0.0)
+    sought = _Sought(queries, row_dot(queries, queries).sqrt(), exclude, threshold)
+    if k is None:
+        best = _scan(stored, sought, None, exact=True)
+    else:
+        coarse = _scan(stored, sought, k + SPARE, exact=False)
+        # What is less similar than the k-th by more than the product's errors is no neighbour.
+        least = coarse.similarities[:, k - 1 : k] - 2 * _margin(queries.shape[-1])
+        near = (coarse.indices >= 0) & (coarse.similarities >= least)
+        rows, columns = near.nonzero().unbind(-1)
+        indices = coarse.indices[rows, columns]
+        order = (rows * len(stored) + indices).argsort()
+        best = _empty(len(queries), k, queries.device)
+        best = _merge(best, *_exact_pairs(stored, sought, rows[order], indices[order]), k)
+        # Where the last candidate is about as similar as the k-th, there may be others like it.
+        if (again := near[:, -1].nonzero().squeeze(-1)).numel():
+            redone = _scan(stored, sought.select(again), k, exact=True)
+            best.indices[again], best.similarities[again] = redone.indices, redone.similarities
+    return Neighbors(best.indices, best.similarities.masked_fill(best.indices < 0, 0.0))
+
+
+@dataclass
+class _Sought:
+    """Queries (B, d), their lengths (B,) in float64, and what is not sought."""
+
+    queries: torch.Tensor
+    lengths: torch.Tensor
+    exclude: torch.Tensor | None
+    threshold: float | None
+
+    @property
+    def lowest(self) -> float:
+        return -torch.inf if self.threshold is None else self.threshold
+
+    def select(self, rows: torch.Tensor) -> "_Sought":
+        exclude = None if self.exclude is None else self.exclude[rows]
+        return _Sought(self.queries[rows], self.lengths[rows], exclude, self.threshold)
+
+
+def _scan(stored: StoredEmbeds, sought: _Sought, k: int | None, exact: bool) -> Neighbors:
+    """The k best references by cosines in float64 (`exact`), or by those of the matrix product."""
+    margin = _margin(sought.queries.shape[-1])
+    lowest = sought.lengths.new_full(sought.lengths.shape, sought.lowest - margin)
+    lowest.masked_fill_(sought.lengths == 0, torch.inf)
+    best = _empty(len(lowest), k or 0, lowest.device)
+    if not exact:
+        best.similarities = best.similarities.float()
+    for start, similarities in _approximations(stored, sought):
+        # What is not above the k-th of earlier blocks is not among the k best: of two equal ones, the
+        # earlier counts.
+        floor = lowest if k is None else lowest.maximum(best.similarities[:, -1] - margin * exact)
+        rows, columns, values = _candidates(similarities, floor.float(), k, 2 * margin)
+        if exact:
+            best = _merge(best, *_exact_pairs(stored, sought, rows, start + columns), k)
+        else:
+            best = _merge(best, rows, start + columns, values, k)
+    return best
+
+
+def _approximations(stored: StoredEmbeds, sought: _Sought) -> Iterator[tuple[int, torch.Tensor]]:
+    """Cosines in float32 of all queries with each block of references, and where the block begins.
+
+    Blocks are as wide as a multiple of GROUP; -inf stands for what is no neighbour and behind the last.
+    """
+    smallest = torch.finfo(torch.float64).tiny
+    unit = (sought.queries / sought.lengths.clamp(min=smallest).unsqueeze(-1)).float()
+    count = len(unit)
+    if not count:
+        return
+    size = max(TILE, min(BLOCK_REFERENCES, BLOCK_SIMILARITIES // count // GROUP * GROUP))
+    memory = unit.new_empty(count, size)
+    for block in _slices(len(stored), size):
+        width = block.stop - block.start
+        similarities = memory[:, : GROUP * math.ceil(width / GROUP)]
+        similarities[:, width:] = -torch.inf
+        for tile in _slices(width, TILE):
+            codes = stored.codes[block.start + tile.start : block.start + tile.stop].float()
+            _multiply(unit, codes, similarities[:, tile])
+        norms = stored.norms[block]
+        similarities[:, :width] *= norms.reciprocal().float()
+        if not norms.all():
+            similarities[:, :width].masked_fill_(norms == 0, -torch.inf)
+        if sought.exclude is not None:
+            own = sought.exclude - block.start
+            rows = ((own >= 0) & (own < width)).nonzero().squeeze(-1)
+            similarities[rows, own[rows]] = -torch.inf
+        yield block.start, similarities
+
+
+def _multiply(unit: torch.Tensor, codes: torch.Tensor, out: torch.Tensor) -> None:
+    """Write the products of all rows (B, d) and (R, d) to `out` (B, R)."""
+    with torch.autocast(unit.device.type, enabled=False):
+        if len(unit) >= FEW_QUERIES:
+            torch.mm(unit, codes.T, out=out)
+        else:
+            rows = unit if len(unit) >= LEAST_QUERIES else unit.repeat(LEAST_QUERIES, 1)
+            out.copy_(torch.mm(codes, rows.T).T[: len(unit)])
+
+
+def _margin(dim: int) -> float:
+    """The most by which a cosine of `_approximations` can be wrong.
+
+    A sum of d float32 products is wrong by at most d u times the norms, u = 2^-24, in whatever order it
+    is taken; the rest is for the roundings around it. With matrix products of reduced precision, both
+    factors are rounded beforehand, to 8 bits at the worst.
+    """
+    exact = torch.get_float32_matmul_precision() == "highest"
+    return (dim + 16) * 2.0**-24 + (0.0 if exact else 2.0**-7)
+
+
+def _candidates(
+    similarities: torch.Tensor, floor: torch.Tensor, k: int | None, gap: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Rows, columns and values above `floor` (B,) and, where k is given, not below the k-th by the gap."""
+    groups = similarities.unflatten(1, (-1, GROUP))
+    largest = groups.amax(-1)
+    # Worth its time only where the floor is low yet. The k-th largest of the groups' is at most the k-th
+    # largest of all.
+    if k is not None and (largest > floor.unsqueeze(-1)).sum() > 2 * k * len(floor):
+        values = largest if k <= largest.shape[1] else similarities
+        if k <= values.shape[1]:
+            floor = floor.maximum(values.topk(k).values[:, -1] - gap)
+    row, group = (largest > floor.unsqueeze(-1)).nonzero().unbind(-1)
+    values = groups[row, group]
+    place, column = (values > floor[row].unsqueeze(-1)).nonzero().unbind(-1)
+    return row[place], GROUP * group[place] + column, values[place, column]
+
+
+def _exact_pairs(
+    stored: StoredEmbeds, sought: _Sought, rows: torch.Tensor, indices: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Of pairs of queries and references those above the threshold, with their cosines in float64."""
+    cosines = sought.lengths.new_empty(len(rows))
+    for pairs in _slices(len(rows), BLOCK_PAIRS):
+        row, index = rows[pairs], indices[pairs]
+        products = row_dot(sought.queries[row], stored.codes[index])
+        cosines[pairs] = products / (sought.lengths[row] * stored.norms[index])
+    above = cosines > sought.lowest
+    return rows[above], indices[above], cosines[above]
+
+
+def _empty(count: int, width: int, device: torch.device) -> Neighbors:
+    return Neighbors(
+        torch.full((count, width), -1, device=device),
+        torch.full((count, width), -torch.inf, dtype=torch.float64, device=device),
+    )
+
+
+def _merge(
+    best: Neighbors, rows: torch.Tensor, indices: torch.Tensor, similarities: torch.Tensor, k: int | None
+) -> Neighbors:
+    """The k best of `best` and of new pairs, which come ordered by row and index, behind all earlier ones."""
+    if not len(rows):
+        return best
+    touched, place, counts = rows.unique_consecutive(return_inverse=True, return_counts=True)
+    width = best.indices.shape[1]
+    first = counts.cumsum(0) - counts
+    column = width + torch.arange(len(rows), device=rows.device) - first[place]
+    shape = (len(touched), width + int(counts.max()))
+    all_indices = rows.new_full(shape, -1)
+    all_similarities = similarities.new_full(shape, -torch.inf)
+    all_indices[:, :width] = best.indices[touched]
+    all_similarities[:, :width] = best.similarities[touched]
+    all_indices[place, column] = indices
+    all_similarities[place, column] = similarities
+    if k is None:
+        k = max(width, int((all_indices >= 0).sum(-1).max()))
+        best = _widen(best, k)
+    # Stable: of equal ones, the earlier reference stays before the later.
+    order = all_similarities.sort(dim=-1, descending=True, stable=True).indices[:, :k]
+    best.indices[touched] = all_indices.gather(1, order)
+    best.similarities[touched] = all_similarities.gather(1, order)
+    return best
+
+
+def _widen(best: Neighbors, width: int) -> Neighbors:
+    more = (0, width - best.indices.shape[1])
+    return Neighbors(
+        torch.nn.functional.pad(best.indices, more, value=-1),
+        torch.nn.functional.pad(best.similarities, more, value=-torch.inf),
+    )
+
+
+def _slices(length: int, size: int) -> list[slice]:
+    return [slice(start, min(start + size, length)) for start in range(0, length, size)]
+
+
+def _part(values: torch.Tensor | None, rows: slice) -> torch.Tensor | None:
+    return None if values is None else values[rows]

@@ -1,0 +1,191 @@
+import hashlib
+import json
+import os
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from modeling_mmorient import reference_files
+from modeling_mmorient.reference_bank import ReferenceBank
+from modeling_mmorient.reference_embeds import STORAGE_DTYPES
+from tests.modeling_mmorient.test_reference_bank import TASKS, contents, filled_bank, random_embeds
+
+
+def tensors_file(folder):
+    (path,) = folder.glob("*.safetensors")
+    return path
+
+
+def rewrite(folder, facts, changed_tensors=None):
+    """Change a bank's files so that they still fit each other's digests."""
+    sidecar = folder / "references.json"
+    values = json.loads(sidecar.read_text()) | facts
+    path = tensors_file(folder)
+    if changed_tensors is not None:
+        changed = load_file(path) | changed_tensors
+        path.unlink()
+        save_file({name: value for name, value in changed.items() if value is not None}, folder / "new")
+        digest = hashlib.sha256((folder / "new").read_bytes()).hexdigest()
+        path = (folder / "new").rename(folder / f"references-{digest[:16]}.safetensors")
+        values["tensors"] = {"file": path.name, "bytes": path.stat().st_size, "sha256": digest}
+    sidecar.write_text(json.dumps(values))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    filled_bank().save(tmp_path / "bank")
+    return tmp_path / "bank"
+
+
+@pytest.mark.parametrize("dtype", STORAGE_DTYPES)
+@pytest.mark.parametrize("size", [1, 6])
+def test_a_saved_bank_loads_as_it_was(tmp_path, dtype, size):
+    bank = ReferenceBank(4, 3, TASKS, dtype, "two\nlines") if size == 1 else filled_bank(size, dtype)
+    if size == 1:
+        bank.add(["\u00e4 \U0001f600 ../"], random_embeds(1))
+    bank.save(tmp_path)
+    loaded = ReferenceBank.load(tmp_path)
+    assert contents(loaded) == contents(bank)
+    assert (loaded.dtype, loaded.notes, loaded.widths) == (bank.dtype, bank.notes, bank.widths)
+    assert {name: spec.labels for name, spec in loaded.tasks.items()} == {
+        name: spec.labels for name, spec in TASKS.items()
+    }
+    found, expected = (which.search("text", torch.ones(1, 3), k=3) for which in (loaded, bank))
+    assert torch.equal(found.similarities, expected.similarities)
+
+
+def test_an_empty_bank_loads(tmp_path):
+    ReferenceBank(4, 3, TASKS).save(tmp_path)
+    loaded = ReferenceBank.load(tmp_path)
+    assert len(loaded) == 0
+    loaded.add(["a"], random_embeds(1))
+
+
+def test_saving_again_leaves_the_new_bank_s_two_files_alone(folder):
+    bank = ReferenceBank.load(folder)
+    for _ in range(2):
+        bank.save(folder)
+        assert len(list(folder.iterdir())) == 2
+    bank.remove(["r0"])
+    bank.save(folder)
+    assert len(list(folder.iterdir())) == 2
+    assert contents(ReferenceBank.load(folder)) == contents(bank)
+
+
+@pytest.mark.parametrize("name", ["references.json", "tensors"])
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99, "one byte less"])
+def test_a_file_cut_short_is_refused(folder, name, share):
+    path = tensors_file(folder) if name == "tensors" else folder / name
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] if isinstance(share, str) else data[: int(share * len(data))])
+    with pytest.raises(ValueError, match="was cut short or altered"):
+        ReferenceBank.load(folder)
+
+
+def test_every_altered_byte_of_the_tensors_is_noticed(folder):
+    path = tensors_file(folder)
+    data = path.read_bytes()
+    for place in range(0, len(data), 37):
+        path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+        with pytest.raises(ValueError, match="SHA-256"):
+            ReferenceBank.load(folder)
+
+
+def test_missing_files_are_named(folder, tmp_path):
+    with pytest.raises(ValueError, match=r"there is no .*references.json: name the folder"):
+        ReferenceBank.load(tmp_path / "nowhere")
+    tensors_file(folder).unlink()
+    with pytest.raises(ValueError, match=r"needs references-.*, which is not there"):
+        ReferenceBank.load(folder)
+
+
+@pytest.mark.parametrize("name", ["../references-0123456789abcdef.safetensors", "/etc/passwd", "", None, 3])
+def test_the_sidecar_cannot_lead_out_of_the_folder(folder, name):
+    shutil.copy(tensors_file(folder), folder.parent / "references-0123456789abcdef.safetensors")
+    rewrite(folder, {"tensors": {"file": name, "bytes": 1, "sha256": ""}})
+    with pytest.raises(ValueError, match="names the tensors file"):
+        ReferenceBank.load(folder)
+
+
+FACTS = {
+    r"has the format_version 2: this release reads 1": {"format_version": 2},
+    r"`ids` holds 'r0' twice": {"ids": ["r0", "r0", "r2", "r3", "r4", "r5"]},
+    r"`ids` holds '' at 5": {"ids": ["r0", "r1", "r2", "r3", "r4", ""]},
+    r"'image_codes' as \(\(6, 4\), torch.float32\), and references.json makes it \(\(5, 4\)": {
+        "ids": ["r0", "r1", "r2", "r3", "r4"]
+    },
+    r"'image_codes' .* makes it \(\(6, 5\)": {"widths": {"image": 5, "text": 3}},
+    r"the widths {'image': 4}": {"widths": {"image": 4}},
+    r"`text_embed_dim` is '3'": {"widths": {"image": 4, "text": "3"}},
+    r"'image_codes' .* makes it \(\(6, 4\), torch.int8\)": {"dtype": "int8"},
+    r"`dtype` is \['int8'\]": {"dtype": ["int8"]},
+    r"'labels/humour' as .* makes it None": {"tasks": []},
+    r"'labels/anger' as None": {"tasks": [{"name": "anger", "labels": ["no", "yes"]}]},
+    r"has no \"tensors\"": {"tensors": None},
+}
+
+
+@pytest.mark.parametrize("message", FACTS)
+def test_a_sidecar_that_does_not_fit_is_refused(folder, message):
+    rewrite(folder, FACTS[message])
+    with pytest.raises(ValueError, match=message):
+        ReferenceBank.load(folder)
+
+
+@pytest.mark.parametrize("text", ["[]", "1", "", "{", "\udcff", "[" * 100_000])
+def test_a_sidecar_that_is_no_json_object_is_refused(folder, text):
+    (folder / "references.json").write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(ValueError, match="was cut short or altered"):
+        ReferenceBank.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        (
+            {"image_codes": torch.full((6, 4), torch.nan)},
+            "image embedding of reference 'r0' that is not finite",
+        ),
+        ({"text_scales": torch.full((6,), torch.inf)}, "text embedding of reference 'r0' that is not finite"),
+        ({"image_codes": torch.ones(6, 4)}, "image embedding of reference 'r1' .* said to be missing"),
+        ({"image_present": torch.zeros(6, dtype=torch.bool)}, "said to be missing"),
+        ({"text_codes": None}, "'text_codes' as None"),
+        ({"more": torch.ones(1)}, "'more' as .* makes it None"),
+        ({"labels/humour": torch.full((6,), 3)}, "`labels\\['humour'\\]` has the value 3"),
+    ],
+)
+def test_tensors_that_do_not_fit_are_refused(folder, tensors, message):
+    rewrite(folder, {}, tensors)
+    with pytest.raises(ValueError, match=message):
+        ReferenceBank.load(folder)
+
+
+def test_whenever_a_save_ends_the_old_or_the_new_bank_is_there(folder, monkeypatch):
+    """Each step that touches the disk fails once."""
+    old = contents(ReferenceBank.load(folder))
+    new_bank = filled_bank(8)
+    steps = [("save_file", reference_files), ("_digest", reference_files), ("_settle", reference_files)]
+    outcomes = []
+    for name, module in steps:
+        for failing in range(2 if name == "_settle" else 1):
+            calls, real = iter(range(10)), getattr(module, name)
+
+            def step(*arguments, calls=calls, real=real, failing=failing):
+                if next(calls) == failing:
+                    raise OSError("the disk is full")
+                return real(*arguments)
+
+            with monkeypatch.context() as patched, pytest.raises(OSError):
+                patched.setattr(module, name, step)
+                new_bank.save(folder)
+            outcomes.append(contents(ReferenceBank.load(folder)) == old)
+    assert outcomes == [True] * 4
+    with monkeypatch.context() as patched:  # nothing may be removed before all is there
+        patched.setattr(os, "unlink", lambda *_, **__: pytest.fail("removed by another way"))
+        patched.setattr("pathlib.Path.unlink", lambda *_: (_ for _ in ()).throw(OSError("in use")))
+        new_bank.save(folder)
+    assert contents(ReferenceBank.load(folder)) == contents(new_bank)
+    new_bank.save(folder)
+    assert len([path for path in folder.iterdir() if path.suffix != ".tmp"]) == 2
