@@ -40,6 +40,14 @@ def test_feature_cache(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_reference_search(tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    sizes = ("--sizes", "64", "--queries", "1", "3")
+    run("reference_search", *sizes, "--repetitions", "1", "--json", str(figures))
+    assert json.loads(figures.read_text())
+
+
+@pytest.mark.slow
 def test_linear_baseline(tmp_path: Path) -> None:
     lines = run("linear_baseline", *frozen_recipe(tmp_path)).splitlines()
     scores = {line.split(": ")[0]: float(line.split(": ")[1]) for line in lines}
