@@ -62,11 +62,14 @@ def test_names_of_series_cannot_break_a_chart(text: str) -> None:
 
 
 def test_points_that_are_none_alone_and_single_rows_are_drawn() -> None:
-    line_chart("a", "Loss", {"x": [[0, None]]})
-    line_chart("a", "Loss", {"x": [[0, 1e30], [1, 1e-30]]}, share=True)
-    reliability_chart("a", reliability(single_label(rows=1)))
-    reliability_chart("a", reliability(multi_label(rows=1)))
-    degree_chart("a", "Degrees", graph_numbers(np.array([0])))
+    charts = (
+        line_chart("a", "Loss", {"x": [[0, None]]}),
+        line_chart("a", "Loss", {"x": [[0, 1e30], [1, 1e-30]]}, share=True),
+        reliability_chart("a", reliability(single_label(rows=1))),
+        reliability_chart("a", reliability(multi_label(rows=1))),
+        degree_chart("a", "Degrees", graph_numbers(np.array([0]))),
+    )
+    assert all(chart.svg.lstrip().startswith("<svg") and "</svg>" in chart.svg for chart in charts)
 
 
 def test_settings_of_matplotlib_stay_as_they_were() -> None:
