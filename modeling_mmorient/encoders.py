@@ -20,6 +20,9 @@ UNREAD_PARAMETERS = (
     "vision.embeddings.mask_token",
     "vision.layernorm.",
 )
+# Pictures that a frozen convolutional encoder takes at a time on CPU: the feature maps of more do not stay
+# in the caches, and their memory is asked of the system anew for every layer.
+CONVOLVED_AT_ONCE = 4
 
 
 def encoder_options(config: PretrainedConfig) -> dict[str, Any]:
@@ -122,12 +125,24 @@ class FeatureEncoders(nn.Module):
             if given.image_embeds is None:
                 given.image_embeds = output.pooler_output
         else:
-            rows = encoder(pixel_values, return_dict=True).last_hidden_state
+            rows = self._run_vision(pixel_values)
             if rows.ndim == 4:  # (B, d, height, width), of convolutional encoders
                 rows = rows.flatten(2).transpose(1, 2)
             rows = rows[:, vision_prefix_tokens(self.config.vision_config) :]
         if given.region_features is None:
             given.region_features = rows
+
+    def _run_vision(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """The vision encoder's last hidden state."""
+        parts = [pixel_values]
+        if not has_attention_choice(self.config.vision_config):
+            # Convolutions run faster where the channels of a pixel lie side by side.
+            pixel_values = pixel_values.contiguous(memory_format=torch.channels_last)
+            alone = torch.is_grad_enabled() or torch.compiler.is_compiling() or len(pixel_values) == 0
+            on_cpu = pixel_values.device.type == "cpu"
+            parts = [pixel_values] if alone or not on_cpu else list(pixel_values.split(CONVOLVED_AT_ONCE))
+        outputs = [self.vision(part, return_dict=True).last_hidden_state for part in parts]
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
     def _encode_joint_text(self, raw: RawInputs, given: FeatureInputs) -> None:
         if self.joint is None:

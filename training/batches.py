@@ -61,8 +61,15 @@ def readable_inputs(
     return kept, _present_inputs(processor, kept) if kept else {}, failed
 
 
-def ahead(batches: Iterator[T]) -> Iterator[T]:
-    """The same batches, none of them None; while one is used the next is made in a thread."""
+def ahead(batches: Iterator[T], device: torch.device) -> Iterator[T]:
+    """The same batches, none of them None; while one is used on an accelerator the next is made in a thread.
+
+    Not on CPU: a model's own threads fill the cores there, and wait for one another whenever one of them
+    has to share its core.
+    """
+    if device.type == "cpu":
+        yield from batches
+        return
     with ThreadPoolExecutor(1) as thread:
         coming = thread.submit(next, batches, None)
         while (batch := coming.result()) is not None:

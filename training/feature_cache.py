@@ -54,7 +54,7 @@ def cached_features(
         folder: Of the cache, where all processes can read and write.
         batch_size: Rows at a time.
         device: Where the encoders run.
-        workers: Processes that prepare pictures and texts, beside the one thread that always does.
+        workers: Processes that prepare pictures and texts; 0: this one does.
 
     Raises:
         ValueError: If a row's picture or text cannot be read, naming the row; if another process's rows
@@ -71,7 +71,7 @@ def cached_features(
         shards = _cut(missing, batch_size * max(1, SHARD_ROWS // batch_size))
         shards = shards[state.process_index :: state.num_processes]
         places = [[sources[key] for key in shard] for shard in shards]
-        batches = _prepared(tables, places, processor, batch_size, workers)
+        batches = _prepared(tables, places, processor, batch_size, device, workers)
         with tqdm(
             desc="features",
             unit="row",
@@ -147,9 +147,10 @@ def _prepared(
     shards: Sequence[Sequence[tuple[str, int]]],
     processor: MMOrientProcessor,
     batch_size: int,
+    device: torch.device,
     workers: int,
 ) -> Iterator[dict[str, torch.Tensor]]:
-    """Inputs of the encoders for the rows of one file after another; the next batch is made in a thread."""
+    """Inputs of the encoders for the rows of one file after another."""
     loader = DataLoader(
         _PlacedRows(tables),
         batch_sampler=[batch for shard in shards for batch in _cut(shard, batch_size)],
@@ -158,7 +159,7 @@ def _prepared(
         # Its own: whether features are computed or found must not change what is drawn afterwards.
         generator=torch.Generator(),
     )
-    return ahead(iter(loader))
+    return ahead(iter(loader), device)
 
 
 def _extract(
@@ -168,7 +169,7 @@ def _extract(
     store: Path,
     bar: tqdm,
 ) -> None:
-    """Compute and write one file after another; a file is written while the next is computed."""
+    """Compute and write one file after another; on an accelerator one is written while the next is computed."""
     with ThreadPoolExecutor(1) as thread:
         written: Future[None] | None = None
         for keys in shards:
@@ -181,6 +182,8 @@ def _extract(
             if written is not None:
                 written.result()
             written = thread.submit(write_shard, store, keys, features)
+            if model.device.type == "cpu":  # whose cores the encoders fill: see `ahead`
+                written.result()
         if written is not None:
             written.result()
 

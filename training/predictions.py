@@ -113,7 +113,7 @@ class Predictor:
         }
         texts, pictures, errors = self._read(table, malformed)
         usable = [row for row in range(len(table)) if row not in errors]
-        for rows, inputs, failed in ahead(self._batches(usable, texts, pictures)):
+        for rows, inputs, failed in ahead(self._batches(usable, texts, pictures), self.model.device):
             errors.update({row: RowError("unreadable", reason) for row, reason in failed.items()})
             if not rows:
                 continue

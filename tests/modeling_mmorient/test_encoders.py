@@ -5,7 +5,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModel
 
-from modeling_mmorient import MMOrientConfig, MMOrientForMultitaskClassification
+from modeling_mmorient import MMOrientConfig, MMOrientForMultitaskClassification, encoders
 from modeling_mmorient.encoder_kinds import (
     JOINT_KINDS,
     KINDS_BY_ROLE,
@@ -66,7 +66,19 @@ def test_precomputed_features_replace_their_encoder(shared_models, make_inputs, 
     calls = count_calls(model)
     logits_equal(model(**inputs, **{name: features[name] for name in names}).logits, expected)
     for encoder, read in READERS[kind].items():
-        assert calls[encoder] == (0 if read <= set(names) else 1), encoder
+        assert (calls[encoder] == 0) == (read <= set(names)), encoder
+
+
+@torch.no_grad()
+def test_pictures_run_a_few_at_a_time_and_give_the_same(shared_models, make_inputs, monkeypatch):
+    model, inputs = shared_models["vision"], make_inputs("vision")
+    calls = count_calls(model)
+    parts = model.encode(**inputs)
+    assert calls["vision"] == 2  # six pictures, four at a time
+    monkeypatch.setattr(encoders, "CONVOLVED_AT_ONCE", 100)
+    whole = model.encode(**inputs)
+    assert calls["vision"] == 3
+    torch.testing.assert_close(parts.region_features, whole.region_features, rtol=1e-5, atol=1e-5)
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,12 @@
 """Rows of any length become batches with masks, and a row that cannot be read is named."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
 
-from training.batches import FeatureCollator, MemeCollator
+from training.batches import FeatureCollator, MemeCollator, ahead
 
 
 def test_features_are_padded_and_masked() -> None:
@@ -45,3 +46,20 @@ def test_a_row_that_cannot_be_read_is_named_by_its_number_in_the_table() -> None
     assert collator(rows) == {"labels": {}}
     with pytest.raises(ValueError, match=r"^row 8: nothing to read$"):
         collator([rows[0], {**rows[1], "text": None}])
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_batches_made_ahead_are_the_same_batches(device: str) -> None:
+    made: list[int] = []
+
+    def batches() -> Iterator[int]:
+        for number in range(1, 4):
+            made.append(number)
+            yield number
+        raise ValueError("the fourth cannot be read")
+
+    used = []
+    with pytest.raises(ValueError, match="the fourth"):
+        for number in ahead(batches(), torch.device(device)):
+            used.append(number)
+    assert used == made == [1, 2, 3]
