@@ -125,14 +125,14 @@ class FeatureEncoders(nn.Module):
             if given.image_embeds is None:
                 given.image_embeds = output.pooler_output
         else:
-            rows = self._run_vision(pixel_values)
+            rows = self._run_vision(encoder, pixel_values)
             if rows.ndim == 4:  # (B, d, height, width), of convolutional encoders
                 rows = rows.flatten(2).transpose(1, 2)
             rows = rows[:, vision_prefix_tokens(self.config.vision_config) :]
         if given.region_features is None:
             given.region_features = rows
 
-    def _run_vision(self, pixel_values: torch.Tensor) -> torch.Tensor:
+    def _run_vision(self, encoder: nn.Module, pixel_values: torch.Tensor) -> torch.Tensor:
         """The vision encoder's last hidden state."""
         parts = [pixel_values]
         if not has_attention_choice(self.config.vision_config):
@@ -141,7 +141,7 @@ class FeatureEncoders(nn.Module):
             alone = torch.is_grad_enabled() or torch.compiler.is_compiling() or len(pixel_values) == 0
             on_cpu = pixel_values.device.type == "cpu"
             parts = [pixel_values] if alone or not on_cpu else list(pixel_values.split(CONVOLVED_AT_ONCE))
-        outputs = [self.vision(part, return_dict=True).last_hidden_state for part in parts]
+        outputs = [encoder(part, return_dict=True).last_hidden_state for part in parts]
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
     def _encode_joint_text(self, raw: RawInputs, given: FeatureInputs) -> None:

@@ -169,7 +169,7 @@ def _extract(
     store: Path,
     bar: tqdm,
 ) -> None:
-    """Compute and write one file after another; on an accelerator one is written while the next is computed."""
+    """Compute and write one file after another; one is written while an accelerator computes the next."""
     with ThreadPoolExecutor(1) as thread:
         written: Future[None] | None = None
         for keys in shards:
