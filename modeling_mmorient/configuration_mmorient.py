@@ -14,8 +14,12 @@ from .encoder_kinds import (
 )
 from .task_specs import TaskSpec, parse_tasks
 
-HIMA_SCORINGS = ("context", "direct")
-AGGREGATIONS = ("auto", "dense", "csr", "torch_scatter")
+CHOICES = {
+    "hima_scoring": ("context", "direct"),
+    "aggregation": ("auto", "dense", "csr", "torch_scatter"),
+    "graph_scope": ("bank", "batch"),
+    "bank_dtype": ("float32", "float16", "int8"),
+}
 ENCODER_ROLES = ("joint_config", "text_config", "vision_config")
 
 # The widths of the paper's features (section "Features"); used where no encoder says otherwise.
@@ -67,6 +71,12 @@ class MMOrientConfig(PretrainedConfig):
             graphs of common encoders empty.)
         image_neighbors, text_neighbors: At most that many nearest samples are neighbours (ties count
             together). None: no limit. Defaults to 16.
+        graph_scope: Where neighbours come from in training. `bank`: from the references that are stored
+            with the model, as in evaluation; `batch`: from the batch, as in the paper. Defaults to `bank`
+            where encoders are frozen, and to `batch` where they are trained (references would age).
+        bank_dtype: How references are stored: `float32` (default), `float16` or `int8`.
+        use_votes: Add the votes of labelled neighbours to the tasks' logits (`NeighborVotes`). Needs
+            `graph_scope="bank"` and relation graphs; on by default where both are there.
         graph_hidden_size: Width of each GraphSAGE layer. Defaults to 512.
         aggregation: How neighbour means are computed: `dense`, `csr`, `torch_scatter`, or `auto`
             (default), which takes the fastest one measured for the size of the batch.
@@ -96,6 +106,7 @@ class MMOrientConfig(PretrainedConfig):
         "region_attention",
         "token_attention",
         "graph_health",
+        "neighbors",
     ]
     sub_configs: ClassVar[dict[str, type]] = dict.fromkeys(ENCODER_ROLES, AutoConfig)
 
@@ -121,6 +132,10 @@ class MMOrientConfig(PretrainedConfig):
     text_threshold: float | None = None
     image_neighbors: int | None = 16
     text_neighbors: int | None = 16
+    # None is what a caller may leave them at here, too.
+    graph_scope: str = None  # type: ignore[assignment]
+    bank_dtype: str = "float32"
+    use_votes: bool = None  # type: ignore[assignment]
     graph_hidden_size: int = 512
     aggregation: str = "auto"
     learner_hidden_sizes: Any = (4618, 2048)
@@ -150,6 +165,10 @@ class MMOrientConfig(PretrainedConfig):
                 encoder_config.dtype = self.dtype
         self._check_roles()
         self._resolve_widths()
+        if self.graph_scope is None:
+            self.graph_scope = "bank" if self.freeze_encoders else "batch"
+        if self.use_votes is None:
+            self.use_votes = self.graph_scope == "bank" and self.needs_embeds
         self._check_numbers()
         self._check_switches()
 
@@ -257,7 +276,7 @@ class MMOrientConfig(PretrainedConfig):
         self._require_number("hima_momentum", self.hima_momentum, 0.0, 1.0, closed=True)
 
     def _check_switches(self) -> None:
-        for field, choices in (("hima_scoring", HIMA_SCORINGS), ("aggregation", AGGREGATIONS)):
+        for field, choices in CHOICES.items():
             if getattr(self, field) not in choices:
                 raise ValueError(f"`{field}` is {getattr(self, field)!r}: choose one of {list(choices)}.")
         switches = (
@@ -266,6 +285,7 @@ class MMOrientConfig(PretrainedConfig):
             "use_hima_stage2",
             "use_in_modal",
             "use_cross_modal",
+            "use_votes",
             "uncertainty_weighting",
         )
         for field in switches:
@@ -275,6 +295,16 @@ class MMOrientConfig(PretrainedConfig):
             raise ValueError(
                 "`use_hima_stage2` is True but `use_hima_stage1` is False: stage 2 attends to the "
                 "vectors of stage 1. Set both to False, or stage 1 to True."
+            )
+        if self.graph_scope == "bank" and not self.freeze_encoders:
+            raise ValueError(
+                "`graph_scope` is 'bank' but `freeze_encoders` is False: references would be those of "
+                "encoders as they were before. Set `graph_scope` to 'batch', or leave it out."
+            )
+        if self.use_votes and (self.graph_scope != "bank" or not self.needs_embeds):
+            raise ValueError(
+                "`use_votes` is True, but no neighbours among references vote in training: set `graph_scope` "
+                "to 'bank' and switch relation graphs on, or leave `use_votes` out."
             )
         if self.fused_dim == 0:
             raise ValueError(

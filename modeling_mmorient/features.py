@@ -78,16 +78,55 @@ class GraphHealth:
 
 
 @dataclass
+class Neighbors:
+    """The references nearest to each of B queries.
+
+    Args:
+        indices: (B, k) places in the bank, the most similar first; -1 from where there are no more.
+        similarities: (B, k) cosines in float64; 0 beside -1.
+    """
+
+    indices: torch.Tensor
+    similarities: torch.Tensor
+
+    def degrees(self) -> torch.Tensor:
+        """Number of neighbours of each query, (B,)."""
+        return (self.indices >= 0).sum(-1)
+
+
+@dataclass
+class GraphNeighbors(Neighbors):
+    """The neighbours that counted for each row in one relation graph.
+
+    Args:
+        ids: Of the references, row by row.
+        weights: (B, k) share of each in the mean over the neighbourhood, 1 / (number + 1), the row itself
+            having the remaining one.
+        vote_weights: By task, (B, k): share of each in the vote, w_j over Σ w + s; empty where no
+            neighbours vote.
+        votes: By task, (B, C): what the vote adds to the task's logits.
+    """
+
+    ids: list[list[str]]
+    weights: torch.Tensor
+    vote_weights: dict[str, torch.Tensor]
+    votes: dict[str, torch.Tensor]
+
+
+@dataclass
 class RelationFeatures:
     """What the relation graphs hand on.
 
     Args:
         vectors: The layers' outputs side by side, (B, layers * d_graph).
-        health: Graph health by modality; None in evaluation, where no graph spans the batch.
+        health: Graph health by modality; None where there is no graph.
+        neighbors: The rows' neighbours among the references, by graph (`image`, `text`); None where there are
+            no references, or the graphs span the batch.
     """
 
     vectors: torch.Tensor
     health: dict[str, GraphHealth] | None
+    neighbors: dict[str, Neighbors] | None = None
 
 
 def standardized(features: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

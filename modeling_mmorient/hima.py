@@ -1,6 +1,7 @@
 """HIMA: Hierarchical Interactive Monomodal Attention (paper, section "HIMA")."""
 
 import math
+from collections.abc import Iterable
 
 import torch
 from torch import nn
@@ -42,18 +43,20 @@ class AttentionPooling(nn.Module):
 
     def forward(self, rows: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         rows = rows.masked_fill(~mask.unsqueeze(-1), 0.0)
-        hidden = nn.functional.gelu(self.hidden(rows))
-        if self.context is None:
-            scores = hidden.squeeze(-1)
-        else:
-            # Without the scale the scores of wide hidden layers saturate, and one row takes all the weight.
-            scores = hidden @ self.context / math.sqrt(len(self.context))
-        # The softmax runs in float32: with hundreds of rows the weights of half precision do not add
-        # up to one. The lowest finite number instead of -inf keeps a set without rows free of NaN.
-        scores = scores.float()
+        scores = self.scores(rows)
+        # The lowest finite number instead of -inf keeps a set without rows free of NaN.
         scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
         weights = scores.softmax(-1).masked_fill(~mask, 0.0).to(rows.dtype)
         return (weights.unsqueeze(-2) @ rows).squeeze(-2), weights
+
+    def scores(self, rows: torch.Tensor) -> torch.Tensor:
+        """s_j of each row, (..., m), in float32: with hundreds of rows the weights of a softmax in half
+        precision do not add up to one."""
+        hidden = nn.functional.gelu(self.hidden(rows))
+        if self.context is None:
+            return hidden.squeeze(-1).float()
+        # Without the scale the scores of wide hidden layers saturate, and one row takes all the weight.
+        return (hidden @ self.context / math.sqrt(len(self.context))).float()
 
     def extra_repr(self) -> str:
         return f"scoring={self.scoring!r}"
@@ -66,7 +69,7 @@ class BatchBias(nn.Module):
 
     In training g is the batch's own, over the rows that have the modality, and a running mean of it is
     kept. In evaluation that running mean stands for g, so that no row depends on its batch-mates; before
-    any training it is zero.
+    any training it is zero. Where the model has references, g over all of them takes its place (`settle`).
 
     Args:
         dim: Width d of the vectors.
@@ -109,6 +112,27 @@ class BatchBias(nn.Module):
         share = (1.0 / self.batches_seen.clamp(min=1)).clamp(min=self.momentum) * seen
         self.running_g.lerp_(g.to(self.running_g.dtype), share.to(self.running_g.dtype))
 
+    @torch.no_grad()
+    def settle(self, blocks: Iterable[torch.Tensor]) -> None:
+        """Put g over a set of vectors, given in blocks (n, d), in the running mean's place.
+
+        The softmax is exact: beside a block, memory holds its largest score, its sum and g, in float64. A
+        set without vectors changes nothing.
+        """
+        largest, total = -math.inf, 0.0
+        g = torch.zeros_like(self.running_g, dtype=torch.float64)
+        for vectors in blocks:
+            vectors = vectors.to(self.running_g)
+            scores = self.attention.scores(vectors).double()
+            highest = max(largest, float(scores.max()))
+            weights = (scores - highest).exp()
+            kept = math.exp(largest - highest)
+            g = kept * g + weights @ vectors.double()
+            total = kept * total + float(weights.sum())
+            largest = highest
+        if total:
+            self.running_g.copy_(g / total)
+
     def extra_repr(self) -> str:
         return f"momentum={self.momentum}"
 
@@ -141,11 +165,17 @@ class MonomodalAttention(nn.Module):
         present: torch.Tensor,
         batch: GlobalBatch | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        mask = mask & present.unsqueeze(-1)
-        vectors, weights = self.attention(standardized(rows, mask), mask)
+        vectors, weights = self.attend(rows, mask, present)
         if self.batch_bias is not None:
             vectors = self.batch_bias(vectors, present, batch)
         return torch.where(present.unsqueeze(-1), vectors, self.missing), weights
+
+    def attend(
+        self, rows: torch.Tensor, mask: torch.Tensor, present: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Stage 1 alone: v (B, d), zero without the modality, and α (B, m)."""
+        mask = mask & present.unsqueeze(-1)
+        return self.attention(standardized(rows, mask), mask)
 
 
 class HierarchicalAttention(nn.Module):
@@ -164,3 +194,9 @@ class HierarchicalAttention(nn.Module):
             features.token_features, features.token_mask, features.text_present, batch
         )
         return AttentionFeatures(torch.cat([image, text], -1), region_attention, token_attention)
+
+    def vectors(self, features: EncodedFeatures) -> dict[str, torch.Tensor]:
+        """v_img and v_txt of stage 1, (B, d), by modality."""
+        image, _ = self.image.attend(features.region_features, features.region_mask, features.image_present)
+        text, _ = self.text.attend(features.token_features, features.token_mask, features.text_present)
+        return {"image": image, "text": text}

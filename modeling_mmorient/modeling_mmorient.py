@@ -1,21 +1,21 @@
 """MM-ORIENT as transformers models."""
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 from transformers import initialization as init
-from transformers.utils import ModelOutput
+from transformers.utils import logging
 from transformers.utils.generic import can_return_tuple
 
 from .calibration import decisions, probabilities
 from .configuration_mmorient import ENCODER_ROLES, MMOrientConfig
 from .encoders import FeatureEncoders, encoder_options, has_attention_choice
 from .feature_inputs import FeatureInputs, RawInputs
-from .features import EncodedFeatures, GraphHealth
+from .features import EncodedFeatures
 from .global_batch import GlobalBatch
 from .hima import AttentionPooling, BatchBias, HierarchicalAttention, MonomodalAttention
 from .modality_dropout import ModalityDropout
@@ -26,59 +26,19 @@ from .multitask import (
     UncertaintyWeighting,
     multitask_loss,
 )
+from .outputs import MMOrientModelOutput, MMOrientMultitaskOutput
+from .reference_bank import ReferenceBank
+from .referenced_model import ReferencedModel
 from .relation_graph import CrossModalRelationLearning
+from .votes import SHARPNESS, SMOOTHING, WEIGHT, GraphVotes, NeighborVotes, describe_neighbors
+
+logger = logging.get_logger(__name__)
 
 # Of the stand-ins for missing modalities before they are learned: near zero, but a direction.
 STAND_IN_STD = 0.02
 
 
-@dataclass
-class MMOrientModelOutput(ModelOutput):
-    """Output of [`MMOrientModel`].
-
-    Args:
-        pooler_output: The fused representation [HIMA ; CMRL ; a], (batch_size, fused_dim).
-        region_features: Q_img as HIMA reads it, (batch_size, regions, width); with
-            `output_hidden_states=True`.
-        token_features: Q_txt as HIMA reads it, (batch_size, tokens, width); with
-            `output_hidden_states=True`.
-        region_attention: HIMA's weights of the picture's regions, (batch_size, regions); with
-            `output_attentions=True`.
-        token_attention: HIMA's weights of the text's tokens, (batch_size, tokens); with
-            `output_attentions=True`.
-        graph_health: Degree statistics of the batch's relation graphs by modality; with
-            `output_graph_health=True`, in training only.
-    """
-
-    pooler_output: torch.Tensor | None = None
-    region_features: torch.Tensor | None = None
-    token_features: torch.Tensor | None = None
-    region_attention: torch.Tensor | None = None
-    token_attention: torch.Tensor | None = None
-    graph_health: dict[str, GraphHealth] | None = None
-
-
-@dataclass
-class MMOrientMultitaskOutput(ModelOutput):
-    """Output of [`MMOrientForMultitaskClassification`].
-
-    Args:
-        loss: Weighted sum of the tasks' losses, a scalar; where `labels` are given.
-        logits: Scores (batch_size, classes) by task.
-        region_features, token_features, region_attention, token_attention, graph_health: As in
-            [`MMOrientModelOutput`].
-    """
-
-    loss: torch.Tensor | None = None
-    logits: dict[str, torch.Tensor] | None = None
-    region_features: torch.Tensor | None = None
-    token_features: torch.Tensor | None = None
-    region_attention: torch.Tensor | None = None
-    token_attention: torch.Tensor | None = None
-    graph_health: dict[str, GraphHealth] | None = None
-
-
-class MMOrientPreTrainedModel(PreTrainedModel):
+class MMOrientPreTrainedModel(ReferencedModel, PreTrainedModel):
     """Weight initialisation, loading and assembly common to the MM-ORIENT models."""
 
     config_class = MMOrientConfig
@@ -116,18 +76,29 @@ class MMOrientPreTrainedModel(PreTrainedModel):
             init.zeros_(module.gaps)
         elif isinstance(module, UncertaintyWeighting):
             init.zeros_(module.log_variances)
+        elif isinstance(module, NeighborVotes):
+            init.constant_(module.log_sharpness, math.log(SHARPNESS))
+            init.constant_(module.log_smoothing, math.log(SMOOTHING))
+            init.constant_(module.weights, WEIGHT)
 
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
-        """As `PreTrainedModel.from_pretrained`, from safetensors only; frozen encoders come back frozen."""
+        """As `PreTrainedModel.from_pretrained`, from safetensors only, with the references that were saved.
+
+        Frozen encoders come back frozen.
+        """
         if kwargs.setdefault("use_safetensors", True) is not True:
             raise ValueError(
                 f"`use_safetensors` is {kwargs['use_safetensors']!r}: MM-ORIENT checkpoints are read "
                 "from safetensors only. Leave the argument out."
             )
         loaded = super().from_pretrained(*args, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
         # Loading puts new parameters in place of those that were frozen at construction.
-        (loaded[0] if isinstance(loaded, tuple) else loaded).encoders.apply_freeze()
+        model.encoders.apply_freeze()
+        name = args[0] if args else kwargs.get("pretrained_model_name_or_path")
+        if name is not None:  # or the weights were given, and there is no place to look
+            model.load_references(str(name), **kwargs)
         return loaded
 
     @classmethod
@@ -250,6 +221,8 @@ class MMOrientModel(MMOrientPreTrainedModel):
 
     def __init__(self, config: MMOrientConfig) -> None:
         super().__init__(config)
+        # Made when they are first asked for; no module, since it has any size.
+        self.stored_references: ReferenceBank | None = None
         self.feature_encoders = FeatureEncoders(config)
         self.modality_dropout = ModalityDropout(config.modality_dropout)
         self.hima = HierarchicalAttention(config) if config.use_hima_stage1 else None
@@ -273,9 +246,11 @@ class MMOrientModel(MMOrientPreTrainedModel):
         region_mask: torch.Tensor | None = None,
         token_features: torch.Tensor | None = None,
         task_features: torch.Tensor | None = None,
+        own_reference: torch.Tensor | None = None,
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
         output_graph_health: bool = False,
+        output_neighbors: bool = False,
         gather_batch: bool = False,
     ) -> MMOrientModelOutput | tuple[Any, ...]:
         """Fuse the features of a batch.
@@ -295,11 +270,14 @@ class MMOrientModel(MMOrientPreTrainedModel):
             region_features, region_mask: Precomputed Q_img, (batch_size, regions, width), and its mask.
             token_features: Precomputed Q_txt, (batch_size, tokens, width).
             task_features: Task-specific features a, (batch_size, `task_feature_dim`).
+            own_reference: (batch_size,), where a row is a reference itself: its place among
+                `references.ids`, so that it is not its own neighbour; -1 where it is none. Defaults to -1.
             output_hidden_states: Return the features Q that HIMA reads.
             output_attentions: Return HIMA's weights.
-            output_graph_health: Return the relation graphs' degree statistics (training only).
-            gather_batch: In data-parallel training, let the relation graphs and HIMA's stage 2 span the
-                batches of all processes, which then all have to call this at the same time.
+            output_graph_health: Return the relation graphs' degree statistics.
+            output_neighbors: Return the rows' neighbours among the references.
+            gather_batch: In data-parallel training, let HIMA's stage 2, and relation graphs that join the
+                batch, span the batches of all processes, which then all have to call this at the same time.
 
         Raises:
             ValueError: If an input has no encoder, a feature is missing, or shapes do not fit.
@@ -336,13 +314,28 @@ class MMOrientModel(MMOrientPreTrainedModel):
                 output.region_attention = attended.region_attention
                 output.token_attention = attended.token_attention
         if self.relations is not None:
-            related = self.relations(features, batch, output_graph_health)
+            related = self.relations(
+                features, self._references_in_use(), own_reference, batch, output_graph_health
+            )
             parts.append(related.vectors)
             output.graph_health = related.health
+            if output_neighbors:
+                output.neighbors = related.neighbors
         if features.task_features is not None:
             parts.append(features.task_features)
         output.pooler_output = torch.cat(parts, -1)
         return output
+
+    def _references_in_use(self) -> ReferenceBank | None:
+        bank = self.stored_references
+        if bank is not None and len(bank):
+            return bank
+        if self.training and self.config.graph_scope == "bank" and not torch.compiler.is_compiling():
+            logger.warning_once(
+                "the model is trained without neighbours: `graph_scope` is 'bank', and it has no references. "
+                'Fill them first (`add_references`, `training/train.py` does), or set `graph_scope="batch"`.'
+            )
+        return None
 
 
 class MMOrientForMultitaskClassification(MMOrientPreTrainedModel):
@@ -361,6 +354,7 @@ class MMOrientForMultitaskClassification(MMOrientPreTrainedModel):
         self.mmorient = MMOrientModel(config)
         self.learner = MultifeatureLearner(config)
         self.heads = MultitaskHeads(config, self.learner.output_dim)
+        self.votes = NeighborVotes(config) if config.use_votes else None
         self.loss_weighting = (
             UncertaintyWeighting(len(config.tasks)) if config.uncertainty_weighting else None
         )
@@ -383,11 +377,13 @@ class MMOrientForMultitaskClassification(MMOrientPreTrainedModel):
         region_mask: torch.Tensor | None = None,
         token_features: torch.Tensor | None = None,
         task_features: torch.Tensor | None = None,
+        own_reference: torch.Tensor | None = None,
         labels: Mapping[str, torch.Tensor] | None = None,
         num_items_in_batch: Mapping[str, torch.Tensor] | None = None,
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
         output_graph_health: bool = False,
+        output_neighbors: bool = False,
         gather_batch: bool = False,
     ) -> MMOrientMultitaskOutput | tuple[Any, ...]:
         """Answer every task for every row.
@@ -418,13 +414,24 @@ class MMOrientForMultitaskClassification(MMOrientPreTrainedModel):
             region_mask=region_mask,
             token_features=token_features,
             task_features=task_features,
+            own_reference=own_reference,
             output_hidden_states=output_hidden_states,
             output_attentions=output_attentions,
             output_graph_health=output_graph_health,
+            output_neighbors=output_neighbors or self.votes is not None,
             gather_batch=gather_batch,
             return_dict=True,
         )
         logits = self.heads(self.learner(fused.pooler_output))
+        votes: dict[str, GraphVotes] = {}
+        if self.votes is not None:
+            logits, votes = self.votes(logits, self.mmorient.stored_references, fused.neighbors)
+        neighbors = None
+        if output_neighbors and fused.neighbors is not None:
+            neighbors = {
+                graph: describe_neighbors(self.references, found, votes.get(graph))
+                for graph, found in fused.neighbors.items()
+            }
         loss = None
         if labels is not None:
             loss = multitask_loss(self.heads.specs, logits, labels, num_items_in_batch, self.loss_weighting)
@@ -436,6 +443,7 @@ class MMOrientForMultitaskClassification(MMOrientPreTrainedModel):
             region_attention=fused.region_attention,
             token_attention=fused.token_attention,
             graph_health=fused.graph_health,
+            neighbors=neighbors,
         )
 
     def probabilities(self, logits: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

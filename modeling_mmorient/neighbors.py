@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import torch
 from transformers.utils import logging
 
-from .features import GraphHealth
+from .configuration_mmorient import MMOrientConfig
+from .features import EncodedFeatures, GraphHealth
 
 try:
     import torch_scatter
@@ -75,6 +76,40 @@ class SparseGraph:
 RelationGraph = DenseGraph | SparseGraph
 
 
+class BatchGraphs:
+    """The picture and the text graph over the rows of a batch.
+
+    Args:
+        config: The model's configuration.
+        features: Of B rows.
+    """
+
+    def __init__(self, config: MMOrientConfig, features: EncodedFeatures) -> None:
+        self.present = {"image": features.image_present, "text": features.text_present}
+        embeds = {"image": features.image_embeds, "text": features.text_embeds}
+        self.graphs = {
+            modality: build_graph(
+                embeds[modality],
+                present,
+                getattr(config, f"{modality}_threshold"),
+                getattr(config, f"{modality}_neighbors"),
+                config.aggregation,
+            )
+            for modality, present in self.present.items()
+        }
+
+    def mean(self, nodes: str, graph: str, x: torch.Tensor) -> torch.Tensor:
+        """As [`ReferenceGraphs.mean`], over the neighbours in the batch."""
+        return neighborhood_mean(x, self.present[nodes], self.graphs[graph])
+
+    def health(self) -> dict[str, GraphHealth]:
+        """Degree statistics by graph, over the rows that have the modality."""
+        return {
+            modality: graph_health(self.graphs[modality], present)
+            for modality, present in self.present.items()
+        }
+
+
 def build_graph(
     embeds: torch.Tensor,
     present: torch.Tensor,
@@ -116,16 +151,14 @@ def build_graph(
         return SparseGraph(row_offsets, torch.cat(columns), form == "torch_scatter")
 
 
-def neighborhood_mean(x: torch.Tensor, present: torch.Tensor, graph: RelationGraph | None) -> torch.Tensor:
+def neighborhood_mean(x: torch.Tensor, present: torch.Tensor, graph: RelationGraph) -> torch.Tensor:
     """mean_{j in N(i) and i} x_j, over the neighbours that are present and the sample itself.
 
     Args:
         x: (B, d) node features; rows that are not present hold their stand-in.
         present: (B,), True = the node has something to give to others.
-        graph: None: every sample is alone with itself.
+        graph: Who is whose neighbour.
     """
-    if graph is None:
-        return x
     total, number = graph.neighbor_sum(x, present)
     return (total + x) / (number + 1)
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
+from transformers.utils import logging
 
+from .features import Neighbors
 from .reference_checks import (
     MODALITIES,
+    VECTORS,
+    WIDTHS,
     check_embeds,
     check_exclude,
     check_facts,
@@ -22,8 +27,13 @@ from .reference_checks import (
 )
 from .reference_embeds import STORAGE_DTYPES, StoredEmbeds
 from .reference_files import read_references, write_references
-from .reference_search import Neighbors, find_neighbors
+from .reference_search import find_neighbors
 from .task_specs import TaskSpec
+
+logger = logging.get_logger(__name__)
+
+# Vectors that are handed out at a time.
+BLOCK_VECTORS = 4096
 
 
 @dataclass(frozen=True)
@@ -34,6 +44,9 @@ class _References:
     ids: tuple[str, ...]
     places: dict[str, int]
     labels: dict[str, torch.Tensor]
+    label_counts: dict[str, torch.Tensor]
+    # Of references as queries, by modality, k and threshold: found once, since nothing here changes.
+    found: dict[tuple[str, int, float | None], Neighbors] = field(default_factory=dict)
 
 
 class ReferenceBank:
@@ -48,6 +61,8 @@ class ReferenceBank:
 
     Args:
         image_embed_dim, text_embed_dim: Widths of e_img and e_txt.
+        image_vector_dim, text_vector_dim: Widths of v_img and v_txt, where HIMA's stage 2 needs those of the
+            references; None: they are not stored.
         tasks: The model's, by name; None: references have no labels.
         dtype: How embeddings are stored: `float32`, `float16` or `int8`; [`StoredEmbeds`] gives the errors.
         notes: Where the references come from, in free text.
@@ -72,8 +87,16 @@ class ReferenceBank:
         tasks: Mapping[str, TaskSpec] | None = None,
         dtype: str = "float32",
         notes: str = "",
+        image_vector_dim: int | None = None,
+        text_vector_dim: int | None = None,
     ) -> None:
-        self.widths = {"image": image_embed_dim, "text": text_embed_dim}
+        widths = (image_embed_dim, text_embed_dim, image_vector_dim, text_vector_dim)
+        names = (*MODALITIES, *VECTORS)
+        self.widths: dict[str, int] = {
+            name: width  # type: ignore[misc]
+            for name, width in zip(names, widths, strict=True)
+            if name in MODALITIES or width is not None
+        }
         check_settings(self.widths, dtype, notes)
         self.tasks = dict(tasks or {})
         self.dtype = dtype
@@ -99,9 +122,14 @@ class ReferenceBank:
         return dict(self._references.labels)
 
     @property
+    def label_counts(self) -> dict[str, torch.Tensor]:
+        """By task: (C,) number of references of each class; for `multilabel` (C, 2) without and with each."""
+        return dict(self._references.label_counts)
+
+    @property
     def present(self) -> dict[str, torch.Tensor]:
         """By modality: (N,), True = the reference has it."""
-        return {name: stored.present for name, stored in self._references.embeds.items()}
+        return {name: self._references.embeds[name].present for name in MODALITIES}
 
     def searchable(self, modality: str) -> torch.Tensor:
         """Places of the references that can be neighbours in a modality: they have it, and no zero vector."""
@@ -115,6 +143,12 @@ class ReferenceBank:
         """The embeddings e of some references in float32, (n, d); zero where the modality is missing."""
         return self._stored(modality).decode(indices)
 
+    def vectors(self, modality: str) -> Iterator[torch.Tensor]:
+        """The vectors v of all references that have the modality, in blocks (n, d_v) of float32."""
+        stored = self._references.embeds[f"{modality}_vectors"]
+        for places in stored.present.nonzero().squeeze(-1).split(BLOCK_VECTORS):
+            yield stored.decode(places)
+
     def add(
         self,
         ids: Sequence[str],
@@ -126,10 +160,10 @@ class ReferenceBank:
 
         Args:
             ids: Non-empty strings that no other reference has.
-            embeds: By modality (`image`, `text`): (n, d). All lack a modality that is left out.
-            present: By modality: (n,), True = the reference has it; the embeddings of others may hold
-                anything. A modality that is left out here: all that are in `embeds`. Each reference has
-                one at least.
+            embeds: By modality (`image`, `text`): (n, d). All lack a modality that is left out. Beside them
+                `image_vectors` and `text_vectors` (n, d_v), where the bank stores them.
+            present: By entry of `embeds`: (n,), True = the reference has it; the embeddings of others may
+                hold anything. One that is left out here: all have it. Each reference has a modality.
             labels: By task, as in `labels`. A task that is left out is not known of any.
 
         Raises:
@@ -144,6 +178,7 @@ class ReferenceBank:
             old.ids + new.ids,
             {name: stored.append(new.embeds[name]) for name, stored in old.embeds.items()},
             {name: torch.cat([values, new.labels[name]]) for name, values in old.labels.items()},
+            self.tasks,
         )
 
     def remove(self, ids: Sequence[str]) -> None:
@@ -159,7 +194,8 @@ class ReferenceBank:
         self._references = _collect(
             tuple(old.ids[place] for place in kept.tolist()),
             {name: stored.select(kept.to(self.device)) for name, stored in old.embeds.items()},
-            {name: values[kept] for name, values in old.labels.items()},
+            {name: values[kept.to(self.device)] for name, values in old.labels.items()},
+            self.tasks,
         )
 
     def replace(
@@ -179,16 +215,40 @@ class ReferenceBank:
         places = self._known_places(checked)
         new = self._encode(checked, embeds, present, labels)
         at = places.to(self.device)
-        self._references = replace(
-            old,
-            embeds={name: stored.exchange(at, new.embeds[name]) for name, stored in old.embeds.items()},
-            labels={name: own.index_copy(0, places, new.labels[name]) for name, own in old.labels.items()},
+        self._references = _collect(
+            old.ids,
+            {name: stored.exchange(at, new.embeds[name]) for name, stored in old.embeds.items()},
+            {name: own.index_copy(0, at, new.labels[name]) for name, own in old.labels.items()},
+            self.tasks,
         )
 
+    def with_tasks(self, tasks: Mapping[str, TaskSpec]) -> ReferenceBank:
+        """The same references for other tasks: labels stay known of those that are the same in both."""
+        bank = ReferenceBank(**self._settings(tasks))
+        kept, lost = {}, []
+        for name, values in self.labels.items():
+            own, new = self.tasks[name], tasks.get(name)
+            if new is not None and (own.labels, own.kind) == (new.labels, new.kind):
+                kept[name] = values
+            else:
+                lost.append(name)
+        if lost:
+            logger.warning(
+                f"the references' labels of the tasks {lost} are left out: the tasks are others now."
+            )
+        labels = check_reference_labels(len(self), kept, bank.tasks)
+        bank._references = _collect(self.ids, self._references.embeds, labels, bank.tasks)
+        return bank.to(self.device)
+
+    def _settings(self, tasks: Mapping[str, TaskSpec]) -> dict[str, Any]:
+        widths = {WIDTHS[name]: width for name, width in self.widths.items()}
+        return {**widths, "tasks": tasks, "dtype": self.dtype, "notes": self.notes}
+
     def to(self, device: torch.device | str) -> ReferenceBank:
-        """Move the embeddings, and so the search, to a device; returns the bank."""
+        """Move embeddings and labels, and so the search, to a device; returns the bank."""
         embeds = {name: stored.to(device) for name, stored in self._references.embeds.items()}
-        self._references = replace(self._references, embeds=embeds)
+        labels = {name: values.to(device) for name, values in self._references.labels.items()}
+        self._references = _collect(self.ids, embeds, labels, self.tasks)
         self.device = torch.device(device)
         return self
 
@@ -228,9 +288,36 @@ class ReferenceBank:
             check_exclude(exclude, len(queries), len(self))
         return find_neighbors(stored, queries, present, k, threshold, exclude)
 
+    def neighbors_of(self, modality: str, places: torch.Tensor, k: int, threshold: float | None) -> Neighbors:
+        """The neighbours of references among the others, as `search` finds them.
+
+        They are remembered until the bank changes: 16 bytes for each of k neighbours.
+
+        Args:
+            modality, k, threshold: As in `search`.
+            places: (B,) of the references.
+        """
+        found = self._references.found
+        key = modality, k, threshold
+        if key not in found:
+            shape = len(self), k
+            # -2: not sought yet.
+            found[key] = Neighbors(
+                torch.full(shape, -2, device=self.device),
+                torch.zeros(shape, dtype=torch.float64, device=self.device),
+            )
+        kept = found[key]
+        new = places[kept.indices[places, 0] == -2].unique()
+        if len(new):
+            present = self.present[modality][new]
+            queries = self.embeds(modality, new)
+            sought = self.search(modality, queries, present, k, threshold, exclude=new)
+            kept.indices[new], kept.similarities[new] = sought.indices, sought.similarities
+        return Neighbors(kept.indices[places], kept.similarities[places])
+
     def neighbor_sum(self, modality: str, neighbors: Neighbors) -> tuple[torch.Tensor, torch.Tensor]:
-        """Sum of the embeddings e of that modality over each query's neighbours that have it, (B, d), and
-        their number, (B, 1)."""
+        """Sum of the node features of that modality over each query's neighbours that have it, (B, d), and
+        their number, (B, 1). Node features are the embeddings e at mean 0 and variance 1."""
         stored = self._stored(modality)
         total = torch.zeros(len(neighbors.indices), self.widths[modality], device=stored.codes.device)
         number = total.new_zeros(len(total), 1)
@@ -238,7 +325,8 @@ class ReferenceBank:
         for indices in neighbors.indices.unbind(1):
             rows = (indices >= 0).nonzero().squeeze(-1)
             rows = rows[stored.present[indices[rows]]]
-            total[rows] += stored.decode(indices[rows])
+            nodes = stored.decode(indices[rows])
+            total[rows] += torch.nn.functional.layer_norm(nodes, nodes.shape[-1:])
             number[rows] += 1
         return total, number
 
@@ -270,7 +358,7 @@ class ReferenceBank:
         settings, ids = check_facts(facts, Path(folder))
         bank = cls(**settings)
         embeds, labels = check_stored(tensors, ids, bank.widths, bank.dtype, bank.tasks, Path(folder))
-        bank._references = _collect(ids, embeds, labels)
+        bank._references = _collect(ids, embeds, labels, bank.tasks)
         return bank
 
     def _encode(
@@ -289,7 +377,8 @@ class ReferenceBank:
             name: StoredEmbeds.encode(values, has, dtype).to(self.device)
             for name, (values, has) in given.items()
         }
-        return _collect(ids, stored, known)
+        known = {name: values.to(self.device) for name, values in known.items()}
+        return _collect(ids, stored, known, self.tasks)
 
     def _known_places(self, ids: tuple[str, ...]) -> torch.Tensor:
         places = self.places(ids)
@@ -305,6 +394,17 @@ class ReferenceBank:
 
 
 def _collect(
-    ids: tuple[str, ...], embeds: dict[str, StoredEmbeds], labels: dict[str, torch.Tensor]
+    ids: tuple[str, ...],
+    embeds: dict[str, StoredEmbeds],
+    labels: dict[str, torch.Tensor],
+    tasks: Mapping[str, TaskSpec],
 ) -> _References:
-    return _References(embeds, ids, {name: place for place, name in enumerate(ids)}, labels)
+    places = {name: place for place, name in enumerate(ids)}
+    counts = {name: _count_labels(tasks[name], values) for name, values in labels.items()}
+    return _References(embeds, ids, places, labels, counts)
+
+
+def _count_labels(spec: TaskSpec, labels: torch.Tensor) -> torch.Tensor:
+    if spec.kind == "multilabel":
+        return torch.stack([(labels == 0).sum(0), (labels == 1).sum(0)], -1)
+    return torch.bincount(labels[labels >= 0], minlength=spec.num_labels)

@@ -16,15 +16,22 @@ from .reference_embeds import STORAGE_DTYPES, StoredEmbeds
 from .task_specs import TaskSpec, parse_tasks
 
 MODALITIES = ("image", "text")
+# What may be stored beside the embeddings: HIMA's vectors of the same modalities.
+VECTORS = ("image_vectors", "text_vectors")
+# The bank's argument for the width of each.
+WIDTHS = {
+    "image": "image_embed_dim",
+    "text": "text_embed_dim",
+    "image_vectors": "image_vector_dim",
+    "text_vectors": "text_vector_dim",
+}
 
 
 def check_settings(widths: Mapping[str, Any], dtype: Any, notes: Any) -> None:
-    """Widths by modality, the name of a storage dtype, and a text."""
-    for modality, width in widths.items():
+    """Widths by what is stored, the name of a storage dtype, and a text."""
+    for name, width in widths.items():
         if isinstance(width, bool) or not isinstance(width, int) or width < 1:
-            raise ValueError(
-                f"`{modality}_embed_dim` is {width!r}: give the width of its embeddings, a whole number."
-            )
+            raise ValueError(f"`{WIDTHS[name]}` is {width!r}: give a width, a whole number.")
     if not isinstance(dtype, str) or dtype not in STORAGE_DTYPES:
         raise ValueError(f"`dtype` is {dtype!r}: choose one of {list(STORAGE_DTYPES)}.")
     if not isinstance(notes, str):
@@ -137,13 +144,12 @@ def check_facts(facts: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any],
     if missing := next((key for key in keys if key not in facts), None):
         raise ValueError(f"references.json in {folder} has no {missing!r}: save the bank again.")
     widths = facts["widths"]
-    if not isinstance(widths, dict) or set(widths) != set(MODALITIES):
+    if not isinstance(widths, dict) or not set(MODALITIES) <= set(widths) <= set(WIDTHS):
         raise ValueError(
             f"references.json in {folder} has the widths {widths!r}: one of each of {MODALITIES} is needed."
         )
     settings = {
-        "image_embed_dim": widths["image"],
-        "text_embed_dim": widths["text"],
+        **{WIDTHS[name]: width for name, width in widths.items()},
         "tasks": parse_tasks(facts["tasks"]) if facts["tasks"] else None,
         "dtype": facts["dtype"],
         "notes": facts["notes"],

@@ -67,10 +67,7 @@ def read_references(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, An
     entry = facts.pop("tensors", None)
     if not isinstance(entry, dict):
         raise ValueError(f'{path} has no "tensors": {_REMEDY}')
-    name, size, digest = entry.get("file"), entry.get("bytes"), entry.get("sha256")
-    # A name of this form cannot lead out of the folder.
-    if not isinstance(name, str) or not _TENSORS_NAME.fullmatch(name):
-        raise ValueError(f"{path} names the tensors file {name!r}, which no bank has: {_REMEDY}")
+    name, size, digest = tensors_name(folder), entry.get("bytes"), entry.get("sha256")
     tensors_path = folder / name
     if not tensors_path.is_file():
         raise ValueError(f"{path} needs {name}, which is not there: put the two files of one bank together.")
@@ -84,6 +81,25 @@ def read_references(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, An
         return load_file(tensors_path), facts
     except SafetensorError as error:
         raise ValueError(f"{tensors_path} is no safetensors file ({error}): {_REMEDY}") from None
+
+
+def tensors_name(folder: Path) -> str:
+    """The tensors file that `references.json` names; a `ValueError` if it is no name of one."""
+    path = folder / REFERENCES_NAME
+    entry = _read_facts(path).get("tensors")
+    name = entry.get("file") if isinstance(entry, dict) else None
+    # A name of this form cannot lead out of the folder.
+    if not isinstance(name, str) or not _TENSORS_NAME.fullmatch(name):
+        raise ValueError(f"{path} names the tensors file {name!r}, which no bank has: {_REMEDY}")
+    return name
+
+
+def remove_references(folder: Path) -> None:
+    """Remove a bank's files, if there are any; what they belonged to has no references any more."""
+    (folder / REFERENCES_NAME).unlink(missing_ok=True)
+    for path in folder.glob("references-*.safetensors"):
+        if _TENSORS_NAME.fullmatch(path.name):
+            path.unlink()
 
 
 _REMEDY = "it was cut short or altered; copy it again, or save the bank again."

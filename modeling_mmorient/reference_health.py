@@ -2,9 +2,8 @@
 
 import torch
 
-from .features import GraphHealth
+from .features import GraphHealth, Neighbors
 from .reference_bank import ReferenceBank
-from .reference_search import Neighbors
 
 # A reference's nearest neighbour this similar is a copy of it.
 COPY = 1 - 1e-9

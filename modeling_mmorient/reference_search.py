@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
+from .features import Neighbors
 from .reference_embeds import StoredEmbeds, row_dot
 
 # A block: at most that many queries, references and similarities at a time.
@@ -26,23 +27,6 @@ FEW_QUERIES, LEAST_QUERIES = 16, 2
 SPARE = 8
 # Pairs whose cosines are computed in float64 at a time.
 BLOCK_PAIRS = 512
-
-
-@dataclass
-class Neighbors:
-    """The references nearest to each of B queries.
-
-    Args:
-        indices: (B, k) places in the bank, the most similar first; -1 from where there are no more.
-        similarities: (B, k) cosines in float64; 0 beside -1.
-    """
-
-    indices: torch.Tensor
-    similarities: torch.Tensor
-
-    def degrees(self) -> torch.Tensor:
-        """Number of neighbours of each query, (B,)."""
-        return (self.indices >= 0).sum(-1)
 
 
 @torch.no_grad()

@@ -8,7 +8,9 @@ from torch import nn
 from .configuration_mmorient import MMOrientConfig
 from .features import EncodedFeatures, RelationFeatures, standardized
 from .global_batch import GlobalBatch
-from .neighbors import RelationGraph, build_graph, graph_health, neighborhood_mean
+from .neighbors import BatchGraphs
+from .reference_bank import ReferenceBank
+from .reference_graph import ReferenceGraphs
 
 
 class GraphSAGELayer(nn.Module):
@@ -48,8 +50,10 @@ class CrossModalRelationLearning(nn.Module):
     Neighbours are searched among the e as they are; as node features every e is brought to mean 0 and
     variance 1, as HIMA's rows are.
 
-    In training the graphs join the samples of the batch, or of all processes' batches. In evaluation
-    every sample is alone with its self-loop, so that no row depends on its batch-mates.
+    Neighbours are references that are stored with the model, so that no row depends on its batch-mates:
+    always in evaluation, and in training with `graph_scope="bank"`. With `graph_scope="batch"`, as in the
+    paper, the graphs of training join the samples of the batch, or of all processes' batches. Without
+    references every sample is alone with its self-loop.
 
     A row without a picture (or text) has no neighbours in that modality's graph and is averaged by
     nobody; its own node holds a learned stand-in. Where its other modality has neighbours, the
@@ -59,8 +63,8 @@ class CrossModalRelationLearning(nn.Module):
         config: The model's configuration.
 
     Shapes:
-        Returns `vectors` (B, layers * graph_hidden_size), in the order of the table. With `batch`, the graphs
-        and their health are those of the rows of all processes.
+        Returns `vectors` (B, layers * graph_hidden_size), in the order of the table. With `batch`, graphs
+        that join the batch, and their health, are those of the rows of all processes.
     """
 
     def __init__(self, config: MMOrientConfig) -> None:
@@ -81,53 +85,52 @@ class CrossModalRelationLearning(nn.Module):
             self.cross_modal_text = GraphSAGELayer(text, hidden)
 
     def forward(
-        self, features: EncodedFeatures, batch: GlobalBatch | None = None, output_health: bool = False
+        self,
+        features: EncodedFeatures,
+        bank: ReferenceBank | None = None,
+        own_reference: torch.Tensor | None = None,
+        batch: GlobalBatch | None = None,
+        output_health: bool = False,
     ) -> RelationFeatures:
+        """Rebuild the rows from their neighbours.
+
+        Args:
+            features: Of the rows.
+            bank: The references; None where there are none.
+            own_reference: As in [`ReferenceGraphs`].
+            batch: The rows of all processes, for graphs that join them.
+            output_health: Return the graphs' health.
+        """
+        spans_batch = self.training and self.config.graph_scope == "batch"
         own = slice(None)
-        if self.training and batch is not None:
+        if spans_batch and batch is not None:
             features, own = _gathered(features, batch), batch.own
         has_image, has_text = features.image_present, features.text_present
         image = standardized(features.image_embeds, has_image)
         text = standardized(features.text_embeds, has_text)
         image = torch.where(has_image.unsqueeze(-1), image, self.missing_image)
         text = torch.where(has_text.unsqueeze(-1), text, self.missing_text)
-        image_graph, text_graph = self._graphs(features) if self.training else (None, None)
+        graphs: BatchGraphs | ReferenceGraphs | None = None
+        if spans_batch:
+            graphs = BatchGraphs(self.config, features)
+        elif bank is not None:
+            graphs = ReferenceGraphs(self.config, bank, features, own_reference)
+
+        def mean(nodes: str, graph: str, x: torch.Tensor) -> torch.Tensor:
+            return x if graphs is None else graphs.mean(nodes, graph, x)[own]
+
         outputs = []
         if self.config.use_in_modal:
-            image_mean = neighborhood_mean(image, has_image, image_graph)
-            text_mean = neighborhood_mean(text, has_text, text_graph)
-            outputs.append(self.in_modal_image(image[own], image_mean[own]))
-            outputs.append(self.in_modal_text(text[own], text_mean[own]))
+            outputs.append(self.in_modal_image(image[own], mean("image", "image", image)))
+            outputs.append(self.in_modal_text(text[own], mean("text", "text", text)))
         if self.config.use_cross_modal:
-            image_mean = neighborhood_mean(image, has_image, text_graph)
-            text_mean = neighborhood_mean(text, has_text, image_graph)
-            outputs.append(self.cross_modal_image(image[own], image_mean[own]))
-            outputs.append(self.cross_modal_text(text[own], text_mean[own]))
-        health = None
-        if output_health and image_graph is not None and text_graph is not None:
-            health = {
-                "image": graph_health(image_graph, has_image),
-                "text": graph_health(text_graph, has_text),
-            }
-        return RelationFeatures(torch.cat(outputs, -1), health)
-
-    def _graphs(self, features: EncodedFeatures) -> tuple[RelationGraph, RelationGraph]:
-        config = self.config
-        image_graph = build_graph(
-            features.image_embeds,
-            features.image_present,
-            config.image_threshold,
-            config.image_neighbors,
-            config.aggregation,
+            outputs.append(self.cross_modal_image(image[own], mean("image", "text", image)))
+            outputs.append(self.cross_modal_text(text[own], mean("text", "image", text)))
+        return RelationFeatures(
+            torch.cat(outputs, -1),
+            graphs.health() if output_health and graphs is not None else None,
+            graphs.neighbors if isinstance(graphs, ReferenceGraphs) else None,
         )
-        text_graph = build_graph(
-            features.text_embeds,
-            features.text_present,
-            config.text_threshold,
-            config.text_neighbors,
-            config.aggregation,
-        )
-        return image_graph, text_graph
 
 
 def _gathered(features: EncodedFeatures, batch: GlobalBatch) -> EncodedFeatures:

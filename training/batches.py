@@ -92,6 +92,13 @@ def _unreadable(processor: MMOrientProcessor, rows: Sequence[Row]) -> Iterator[t
             yield row, str(error).removeprefix("row 0: ")
 
 
+def _own_references(rows: Sequence[Row]) -> dict[str, torch.Tensor]:
+    """Places among the references, of rows that know them."""
+    if "own_reference" not in rows[0]:
+        return {}
+    return {"own_reference": torch.tensor([row["own_reference"] for row in rows])}
+
+
 class MemeCollator:
     """Batches of raw rows: `image`, `text` and `row` as in [`raw_inputs`], and `labels`."""
 
@@ -99,7 +106,11 @@ class MemeCollator:
         self.processor, self.tasks = processor, list(tasks)
 
     def __call__(self, rows: Sequence[Row]) -> dict[str, Any]:
-        return {**raw_inputs(self.processor, rows), "labels": label_batch(rows, self.tasks)}
+        return {
+            **raw_inputs(self.processor, rows),
+            "labels": label_batch(rows, self.tasks),
+            **_own_references(rows),
+        }
 
 
 class FeatureCollator:
@@ -109,7 +120,7 @@ class FeatureCollator:
         self.tasks = list(tasks)
 
     def __call__(self, rows: Sequence[Row]) -> dict[str, Any]:
-        batch: dict[str, Any] = {"labels": label_batch(rows, self.tasks)}
+        batch: dict[str, Any] = {"labels": label_batch(rows, self.tasks), **_own_references(rows)}
         for name in rows[0]["features"]:
             values = [row["features"][name] for row in rows]
             if name in SEQUENCES:

@@ -43,6 +43,8 @@ class DataArguments:
             any of these forms.
         test_file: Table of the rows that are scored and otherwise never looked at. Without any test rows the
             validation rows are scored.
+        references_file: Table of the memes that become the model's references, in any of these forms. None:
+            the training rows do.
         split_column: Column that names the split of each row, where one table holds them all.
         train_split, validation_split, test_split: Names of the splits to use, in `split_column`, in a saved
             `DatasetDict` or on the Hub.
@@ -65,6 +67,7 @@ class DataArguments:
     train_file: list[str] = field(default_factory=lambda: ["train.csv"])
     validation_file: str | None = None
     test_file: str | None = None
+    references_file: str | None = None
     split_column: str | None = None
     train_split: str = "train"
     validation_split: str | None = None
@@ -153,11 +156,15 @@ class RunArguments:
     Args:
         early_stopping_patience: Stop after that many evaluations without a better mean macro-F1 on the
             validation rows, and keep the best model. None: train to the end.
+        threshold_quantile: Where the model's options give a graph no threshold, it is the quantile of the
+            references' similarities to their nearest ones: at 0.1 nine of ten have a neighbour above it.
+            None: the nearest are neighbours whatever their similarity.
         restart: Start anew where `output_dir` holds checkpoints, and remove those. Otherwise a run that was
             interrupted goes on from its last whole checkpoint.
     """
 
     early_stopping_patience: int | None = None
+    threshold_quantile: float | None = 0.1
     restart: bool = False
 
 

@@ -16,7 +16,9 @@ from training.table_stream import HUB_PREFIX, has_splits
 from training.tables import Table, read_table
 
 # In the order of reports.
-PARTS = ("training", "validation", "test")
+PARTS = ("training", "validation", "test", "references")
+# Parts between which duplicates spoil nothing: a training row may be a reference.
+MAY_SHARE = {"training", "references"}
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,8 @@ class Splits:
     """The rows of every part, with what was found on the way.
 
     Args:
-        parts: By name, in the order of `PARTS`: rows to train on, to choose on, and perhaps to score on.
+        parts: By name, in the order of `PARTS`: rows to train on, to choose on, and perhaps to score on, and
+            references where they are others than the training rows.
         duplicates: By kind, pairs of row numbers; the rows of one part count on from those before it.
         sources: Where the rows that are not trained on come from, for a person.
         unused: Rows of a table's other splits, by split.
@@ -57,7 +60,7 @@ class Splits:
 
 
 def checked_splits(data: DataArguments, seed: int) -> Splits:
-    """The rows of `training`, `validation` and, where the recipe has one, `test`.
+    """The rows of `training`, `validation` and, where the recipe has them, `test` and `references`.
 
     Raises:
         TableError: For everything that would spoil a result and that `allow` does not list.
@@ -78,6 +81,8 @@ def read_splits(data: DataArguments, seed: int) -> Splits:
     """
     assert isinstance(data.tasks, dict)
     tables, unused = _read_tables(data)
+    if data.references_file:
+        tables["references"] = [read_table(data.references_file, data.path(""))]
     given = {name: join_memes([read_memes(table, data) for table in part]) for name, part in tables.items()}
     problems = [problem for memes in given.values() for problem in memes.problems]
     sources = {name: f"{memes.table.name}, as given" for name, memes in given.items() if name != "training"}
@@ -224,6 +229,8 @@ def _crossing_problems(splits: Splits) -> list[Problem]:
     problems = []
     for kind in DUPLICATE_KINDS:
         for first, second in combinations(splits.parts, 2):
+            if {first, second} == MAY_SHARE:
+                continue
             if pairs := splits.between(kind, first, second):
                 here, there = splits.parts[first].table, splits.parts[second].table
                 rows = here.where(sorted({i for i, _ in pairs})), there.where(sorted({j for _, j in pairs}))

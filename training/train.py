@@ -31,6 +31,7 @@ from training.inspection import inspection_report
 from training.labels import balanced_weights, labelled_tasks, task_specs
 from training.memes import digest
 from training.recipe import DataArguments, Recipe, parse_recipe
+from training.references import OwnReferences, ReferenceRows, own_places
 from training.scoring import compute_metrics
 from training.splits import checked_splits, read_splits
 from training.trainer import MultitaskTrainer
@@ -46,6 +47,7 @@ class Run:
         trainer: With model, processor and the rows to train and to choose on.
         tables: The rows of every part, as they were read.
         rows: The same rows as the trainer takes them.
+        references: The rows that become the model's references.
         digests: Of every part.
         notes: What a reader of the scores must know about the tables.
     """
@@ -53,6 +55,7 @@ class Run:
     trainer: MultitaskTrainer
     tables: dict[str, datasets.Dataset]
     rows: dict[str, Any]
+    references: ReferenceRows
     digests: dict[str, str]
     notes: list[str]
 
@@ -82,11 +85,19 @@ def build_run(recipe: Recipe) -> Run:
             workers=training.dataloader_num_workers,
         )
         collator = FeatureCollator(list(tasks))
+    name = "references" if "references" in tables else "training"
+    references = ReferenceRows(
+        rows[name], tables[name]["row"][:], f"{name} rows of {splits.parts[name].table.name}"
+    )
+    train_rows = rows["training"]
+    if model.config.graph_scope == "bank":
+        own = own_places(tables["training"], tables[name]) if name == "references" else range(len(train_rows))
+        train_rows = OwnReferences(train_rows, own)
     patience = recipe.run.early_stopping_patience
     trainer = MultitaskTrainer(
         model=model,
         args=training,
-        train_dataset=rows["training"],
+        train_dataset=train_rows,
         eval_dataset=rows["validation"],
         data_collator=collator,
         compute_metrics=compute_metrics,
@@ -99,7 +110,7 @@ def build_run(recipe: Recipe) -> Run:
         notes.append(f"Rows of other splits are not used, by the value of `split_column`: {counts}.")
         logger.warning(notes[-1])
     digests = {part: digest(memes) for part, memes in splits.parts.items()}
-    return Run(trainer, tables, rows, digests, notes)
+    return Run(trainer, tables, rows, references, digests, notes)
 
 
 def _tasks(data: DataArguments, tables: Mapping[str, datasets.Dataset]) -> dict[str, Any]:
@@ -111,7 +122,7 @@ def _tasks(data: DataArguments, tables: Mapping[str, datasets.Dataset]) -> dict[
             raise ValueError(f"task {name!r}: temperature and thresholds are fitted; leave them out.")
     for part, table in tables.items():
         known = labelled_tasks(table["labels"])
-        if not known:
+        if not known and part != "references":
             raise ValueError(f"no {part} row is labelled for any task: check the recipe's `tasks`.")
         if part == "training" and (unknown := [name for name in specs if name not in known]):
             raise ValueError(f"no training row is labelled for the tasks {unknown}: leave them out.")
@@ -129,11 +140,17 @@ def train(run: Run, recipe: Recipe) -> None:
     identity = {**recipe.identity, "processes": training.world_size, **rows}
     with training.main_process_first(local=False):
         checkpoint = start_or_resume(Path(str(training.output_dir)), identity, recipe.run.restart)
+    model, quantile = run.trainer.model, recipe.run.threshold_quantile
+    if model.config.graph_scope == "bank":
+        trainer.fill_references(run.references, quantile)
     # `Trainer` would go on by one step where a run had ended in the middle of an epoch.
     if checkpoint is not None and has_ended(checkpoint):
         trainer.take_over(checkpoint)
     else:
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    # What was trained changes the embeddings, or HIMA's vectors.
+    if model.config.graph_scope == "batch" or model.config.use_hima_stage2:
+        trainer.fill_references(run.references, quantile)
 
 
 def main(argv: list[str]) -> None:

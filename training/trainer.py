@@ -18,6 +18,7 @@ from transformers.utils import logging
 from modeling_mmorient.features import GraphHealth
 from modeling_mmorient.multitask import IGNORE_INDEX
 from training.checkpoints import is_whole, seal
+from training.references import ReferenceRows, calibrate_thresholds, fill_references, reference_health
 from training.whole_files import write_text
 
 logger = logging.get_logger(__name__)
@@ -104,6 +105,25 @@ class MultitaskTrainer(Trainer):
             self._remember_degrees()
         return (loss, outputs) if return_outputs else loss
 
+    def fill_references(self, references: ReferenceRows, quantile: float | None) -> None:
+        """Make rows the model's references, and log how well connected their graphs are.
+
+        Args:
+            references: The rows.
+            quantile: Of the thresholds that the configuration leaves open; None: they stay open.
+        """
+        model = self.accelerator.unwrap_model(self.model)
+        if not model.config.needs_embeds:
+            return
+        model.to(self.args.device)
+        fill_references(model, references, self.data_collator, self.args.per_device_eval_batch_size)
+        if quantile is not None:
+            calibrate_thresholds(model, quantile)
+        for graph, health in reference_health(model).items():
+            values = {name: round(value.item(), 4) for name, value in _shares(health).items()}
+            logger.info(f"the references' {graph} graph: {values}")
+            self._warn(graph, values)
+
     def end_processes(self) -> None:
         """Let all processes of a run end, the last thing that a script does."""
         if self.args.world_size > 1:
@@ -130,11 +150,7 @@ class MultitaskTrainer(Trainer):
             )
         if "loss" in logs and self._graph_health is not None:
             for modality, health in self._graph_health.items():
-                values = {
-                    name: round(value.item(), 4)
-                    for name, value in asdict(health).items()
-                    if name != "degrees"
-                }
+                values = {name: round(value.item(), 4) for name, value in _shares(health).items()}
                 logs.update({f"{modality}_graph_{name}": value for name, value in values.items()})
                 self._warn(modality, values)
         super().log(logs, *args, **kwargs)
@@ -232,6 +248,10 @@ class MultitaskTrainer(Trainer):
                     f"which samples are alike: change `{modality}_threshold` or `{modality}_neighbors` in "
                     "`model_options`, or the batch size."
                 )
+
+
+def _shares(health: GraphHealth) -> dict[str, torch.Tensor]:
+    return {name: value for name, value in asdict(health).items() if name != "degrees"}
 
 
 def _load_weights(model: PreTrainedModel, folder: Path) -> None:

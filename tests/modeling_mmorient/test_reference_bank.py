@@ -240,6 +240,9 @@ def test_sum_over_neighbors_matches_plain_python():
     queries = random_embeds(5, seed=3)["text"]
     found = bank.search("text", queries, k=4, threshold=0.1)
     images = bank.embeds("image", torch.arange(12))
+    images = (images - images.mean(-1, keepdim=True)) / (
+        images.var(-1, keepdim=True, correction=0) + 1e-5
+    ).sqrt()
     total, number = bank.neighbor_sum("image", found)
     for row, indices in enumerate(found.indices.tolist()):
         having = [index for index in indices if index >= 0 and index != 1]  # r1 lacks a picture

@@ -1,0 +1,59 @@
+"""What the models return."""
+
+from dataclasses import dataclass
+
+import torch
+from transformers.utils import ModelOutput
+
+from .features import GraphHealth, GraphNeighbors, Neighbors
+
+
+@dataclass
+class MMOrientModelOutput(ModelOutput):
+    """Output of [`MMOrientModel`].
+
+    Args:
+        pooler_output: The fused representation [HIMA ; CMRL ; a], (batch_size, fused_dim).
+        region_features: Q_img as HIMA reads it, (batch_size, regions, width); with
+            `output_hidden_states=True`.
+        token_features: Q_txt as HIMA reads it, (batch_size, tokens, width); with
+            `output_hidden_states=True`.
+        region_attention: HIMA's weights of the picture's regions, (batch_size, regions); with
+            `output_attentions=True`.
+        token_attention: HIMA's weights of the text's tokens, (batch_size, tokens); with
+            `output_attentions=True`.
+        graph_health: Degree statistics of the rows' relation graphs by modality; with
+            `output_graph_health=True`, where there are graphs.
+        neighbors: The rows' neighbours among the references by graph (`image`, `text`), [`Neighbors`]; with
+            `output_neighbors=True`, where there are references.
+    """
+
+    pooler_output: torch.Tensor | None = None
+    region_features: torch.Tensor | None = None
+    token_features: torch.Tensor | None = None
+    region_attention: torch.Tensor | None = None
+    token_attention: torch.Tensor | None = None
+    graph_health: dict[str, GraphHealth] | None = None
+    neighbors: dict[str, Neighbors] | None = None
+
+
+@dataclass
+class MMOrientMultitaskOutput(ModelOutput):
+    """Output of [`MMOrientForMultitaskClassification`].
+
+    Args:
+        loss: Weighted sum of the tasks' losses, a scalar; where `labels` are given.
+        logits: Scores (batch_size, classes) by task.
+        region_features, token_features, region_attention, token_attention, graph_health: As in
+            [`MMOrientModelOutput`].
+        neighbors: By graph, [`GraphNeighbors`]; with `output_neighbors=True`, where there are references.
+    """
+
+    loss: torch.Tensor | None = None
+    logits: dict[str, torch.Tensor] | None = None
+    region_features: torch.Tensor | None = None
+    token_features: torch.Tensor | None = None
+    region_attention: torch.Tensor | None = None
+    token_attention: torch.Tensor | None = None
+    graph_health: dict[str, GraphHealth] | None = None
+    neighbors: dict[str, GraphNeighbors] | None = None

@@ -1,0 +1,175 @@
+"""The references of a model: kept, edited, saved and loaded with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers.utils import cached_file, logging
+
+from .features import EncodedFeatures
+from .reference_bank import ReferenceBank
+from .reference_files import REFERENCES_NAME, remove_references, tensors_name
+
+logger = logging.get_logger(__name__)
+
+# What `from_pretrained` is told about where a repository's files are.
+HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder", "proxies")
+
+
+class ReferencedModel:
+    """Part of the MM-ORIENT models: the references that the relation graphs find neighbours among.
+
+    HIMA's stage 2 attends to the references too: its g is computed anew after every edit made here. Editing
+    `references` itself leaves g as it is.
+    """
+
+    @property
+    def references(self) -> ReferenceBank:
+        """The references: how many (`len`), `ids`, `labels`, `notes`, `present`; empty at first."""
+        base: Any = self.base_model  # type: ignore[attr-defined]
+        if base.stored_references is None:
+            base.stored_references = self.new_bank()
+        return base.stored_references
+
+    @references.setter
+    def references(self, bank: ReferenceBank) -> None:
+        empty = self.new_bank()
+        for name, width in bank.widths.items():
+            if width != empty.widths.get(name, width):
+                raise ValueError(
+                    f"the references have {name} features {width} wide, and the model's are "
+                    f"{empty.widths[name]} wide: fill the references with this model's encoders."
+                )
+        if [(spec.name, spec.labels, spec.kind) for spec in bank.tasks.values()] != [
+            (spec.name, spec.labels, spec.kind) for spec in empty.tasks.values()
+        ]:
+            bank = bank.with_tasks(empty.tasks)
+        self.base_model.stored_references = bank  # type: ignore[attr-defined]
+
+    def new_bank(self, notes: str = "") -> ReferenceBank:
+        """An empty bank of the model's widths, tasks and storage dtype."""
+        config: Any = self.config  # type: ignore[attr-defined]
+        vectors = config.use_hima_stage2
+        # Not on the device that a model is built on, which may be the one without memory.
+        with torch.device("cpu"):
+            return ReferenceBank(
+                config.image_embed_dim,
+                config.text_embed_dim,
+                config.task_specs,
+                config.bank_dtype,
+                notes,
+                config.region_dim if vectors else None,
+                config.token_dim if vectors else None,
+            )
+
+    def add_references(
+        self,
+        inputs: Mapping[str, torch.Tensor] | EncodedFeatures,
+        ids: Sequence[str],
+        labels: Mapping[str, torch.Tensor] | None = None,
+    ) -> None:
+        """Know further samples from now on, without training.
+
+        Args:
+            inputs: As `forward` takes them (raw, or precomputed features), or what `encode` gave; n rows.
+            ids: Of the rows: non-empty strings that no other reference has.
+            labels: Class indices (n,) by task, (n, labels) of 0 and 1 for a `multilabel` one; -100 = not
+                known. A task that is left out is known of none.
+
+        Raises:
+            ValueError: If one of them does not fit, naming it; the references stay as they were.
+        """
+        self.references.add(ids, *self.reference_entries(inputs), labels)
+        self.settle_references()
+
+    def replace_references(
+        self,
+        inputs: Mapping[str, torch.Tensor] | EncodedFeatures,
+        ids: Sequence[str],
+        labels: Mapping[str, torch.Tensor] | None = None,
+    ) -> None:
+        """Put other samples and labels in the place of references; arguments and errors as above."""
+        self.references.replace(ids, *self.reference_entries(inputs), labels)
+        self.settle_references()
+
+    def remove_references(self, ids: Sequence[str]) -> None:
+        """Forget references.
+
+        Raises:
+            ValueError: If there is no reference of an id, or one is named twice; nothing changes then.
+        """
+        self.references.remove(ids)
+        self.settle_references()
+
+    @torch.no_grad()
+    def reference_entries(
+        self, inputs: Mapping[str, torch.Tensor] | EncodedFeatures
+    ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+        """What a bank keeps of n rows: embeddings (and HIMA's vectors), and who has them, (n,), by entry."""
+        base: Any = self.base_model  # type: ignore[attr-defined]
+        trained = base.feature_encoders.training
+        base.feature_encoders.eval()
+        try:
+            features = inputs if isinstance(inputs, EncodedFeatures) else base.encode(**inputs)
+        finally:
+            base.feature_encoders.train(trained)
+        present = {"image": features.image_present, "text": features.text_present}
+        entries = {"image": features.image_embeds, "text": features.text_embeds}
+        if base.config.use_hima_stage2:
+            vectors = base.hima.vectors(features)
+            entries |= {f"{modality}_vectors": values for modality, values in vectors.items()}
+            present |= {f"{modality}_vectors": present[modality] for modality in vectors}
+        return {name: values.float() for name, values in entries.items()}, present
+
+    def settle_references(self) -> None:
+        """Compute HIMA stage 2's g over the references (nothing to do without that stage, or references)."""
+        base: Any = self.base_model  # type: ignore[attr-defined]
+        if base.config.use_hima_stage2 and len(self.references):
+            for modality, attention in (("image", base.hima.image), ("text", base.hima.text)):
+                attention.batch_bias.settle(self._vectors(modality))
+
+    def _vectors(self, modality: str) -> Iterable[torch.Tensor]:
+        if f"{modality}_vectors" in self.references.widths:
+            yield from self.references.vectors(modality)
+
+    def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
+        """As `PreTrainedModel.save_pretrained`, with the references, if there are any, beside the weights."""
+        push = kwargs.pop("push_to_hub", False)
+        repository = {name: kwargs.pop(name) for name in ("repo_id", "commit_message") if name in kwargs}
+        super().save_pretrained(save_directory, *args, **kwargs)  # type: ignore[misc]
+        folder = Path(save_directory)
+        if kwargs.get("is_main_process", True):
+            if len(self.references):
+                self.references.save(folder)
+            else:
+                remove_references(folder)
+        if push:  # as one commit with the references
+            hub = {name: kwargs[name] for name in PUSH_OPTIONS if name in kwargs}
+            name = repository.pop("repo_id", folder.name)
+            self.push_to_hub(name, **repository, **hub)  # type: ignore[attr-defined]
+
+    def load_references(self, name: str, **options: Any) -> None:
+        """Take over the references that were saved with a model, if there are any.
+
+        Args:
+            name: Folder or Hub id.
+            options: Where the Hub's files are, as `from_pretrained` takes it.
+
+        Raises:
+            ValueError: If the files are cut short or altered, or do not fit the model.
+        """
+        hub = {key: value for key, value in options.items() if key in HUB_OPTIONS and value is not None}
+        found = cached_file(name, REFERENCES_NAME, _raise_exceptions_for_missing_entries=False, **hub)
+        if found is None:
+            return
+        folder = Path(found).parent
+        if not Path(name).is_dir():
+            cached_file(name, tensors_name(folder), **hub)
+        self.references = ReferenceBank.load(folder)
+
+
+# Of `save_pretrained`, what `push_to_hub` takes as well.
+PUSH_OPTIONS = ("private", "token", "create_pr", "revision", "max_shard_size", "tags")

@@ -1,0 +1,156 @@
+"""What the labels of a row's neighbours say about the row itself."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from .configuration_mmorient import MMOrientConfig
+from .features import GraphNeighbors, Neighbors
+from .multitask import IGNORE_INDEX
+from .reference_bank import ReferenceBank
+from .task_specs import TaskSpec
+
+GRAPHS = ("image", "text")
+# Where T, s and the weights start.
+SHARPNESS, SMOOTHING, WEIGHT = 10.0, 1.0, 0.5
+
+
+@dataclass
+class GraphVotes:
+    """The votes of one graph's neighbours.
+
+    Args:
+        added: By task, what is added to the logits, (B, C) in float32.
+        shares: By task, each neighbour's share of the vote, (B, k).
+    """
+
+    added: dict[str, torch.Tensor]
+    shares: dict[str, torch.Tensor]
+
+
+class NeighborVotes(nn.Module):
+    r"""Votes of labelled neighbours, added to the tasks' logits.
+
+    For each relation graph and task, over the neighbours j of a row that are labelled for the task:
+
+        w_j = exp(T (cos_j - cos_1)) c_{y_j}
+        v   = (Σ_j w_j onehot(y_j) + s p) / (Σ_j w_j + s)
+        logits <- logits + a log(v / p)
+
+    cos_1 is the similarity of the nearest neighbour, c are the task's class weights and p is the share of
+    each class among the labelled references (one more of each, for classes without any), weighted by c too:
+    where classes are balanced in the loss, they are here. A `multilabel` task votes on each label by itself,
+    and a (logit v - logit p) is added. T, s > 0 and a are learned: T and s for each graph, a for each graph
+    and task. Without a labelled neighbour v = p, and nothing is added.
+
+    Not in the paper.
+
+    Args:
+        config: The model's configuration.
+    """
+
+    def __init__(self, config: MMOrientConfig) -> None:
+        super().__init__()
+        self.specs = config.task_specs
+        self.log_sharpness = nn.Parameter(torch.full((len(GRAPHS),), math.log(SHARPNESS)))
+        self.log_smoothing = nn.Parameter(torch.full((len(GRAPHS),), math.log(SMOOTHING)))
+        self.weights = nn.Parameter(torch.full((len(GRAPHS), len(self.specs)), WEIGHT))
+
+    def forward(
+        self,
+        logits: Mapping[str, torch.Tensor],
+        bank: ReferenceBank,
+        neighbors: Mapping[str, Neighbors] | None,
+    ) -> tuple[dict[str, torch.Tensor], dict[str, GraphVotes]]:
+        """The logits with the votes of both graphs' neighbours, and the votes by graph.
+
+        Args:
+            logits: (B, C) by task.
+            bank: The references, with their labels, on the neighbours' device.
+            neighbors: Of the B rows by graph.
+
+        Without references both are None.
+        """
+        if bank is None or neighbors is None:
+            # The parameters stay part of the graph, as distributed training needs them to.
+            nothing = torch.stack([parameter.sum() for parameter in self.parameters()]).sum() * 0.0
+            return {name: values + nothing.to(values.dtype) for name, values in logits.items()}, {}
+        votes = {graph: self._count(bank, graph, found) for graph, found in neighbors.items()}
+        voted = dict(logits)
+        for graph_votes in votes.values():
+            for name, added in graph_votes.added.items():
+                voted[name] = voted[name] + added.to(voted[name].dtype)
+        return voted, votes
+
+    def _count(self, bank: ReferenceBank, graph: str, neighbors: Neighbors) -> GraphVotes:
+        number = GRAPHS.index(graph)
+        smoothing = self.log_smoothing[number].float().exp()
+        # Padding has the similarity 0, and no weight.
+        distances = (neighbors.similarities - neighbors.similarities[:, :1]).float()
+        closeness = (self.log_sharpness[number].float().exp() * distances).exp()
+        closeness = closeness.masked_fill(neighbors.indices < 0, 0.0)
+        votes = GraphVotes({}, {})
+        for task, (name, spec) in enumerate(self.specs.items()):
+            labels = bank.labels[name][neighbors.indices.clamp(min=0)]
+            vote = _vote_on_labels if spec.kind == "multilabel" else _vote
+            added, shares = vote(spec, labels, closeness, smoothing, bank.label_counts[name])
+            votes.added[name] = self.weights[number, task].float() * added
+            votes.shares[name] = shares
+        return votes
+
+
+def describe_neighbors(bank: ReferenceBank, found: Neighbors, votes: GraphVotes | None) -> GraphNeighbors:
+    """Who the neighbours of one graph are and what each counted."""
+    known = found.indices >= 0
+    return GraphNeighbors(
+        found.indices,
+        found.similarities,
+        ids=[[bank.ids[place] for place in row if place >= 0] for row in found.indices.tolist()],
+        weights=known / (known.sum(-1, keepdim=True) + 1),
+        vote_weights={} if votes is None else votes.shares,
+        votes={} if votes is None else votes.added,
+    )
+
+
+def _vote(
+    spec: TaskSpec,
+    labels: torch.Tensor,
+    closeness: torch.Tensor,
+    smoothing: torch.Tensor,
+    counts: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """log(v / p), (B, C), and shares (B, k), from labels (B, k) and counts (C,)."""
+    class_weights = closeness.new_tensor(spec.class_weights or [1.0] * spec.num_labels)
+    prior = class_weights * counts + 1
+    prior = prior / prior.sum()
+    known = labels != IGNORE_INDEX
+    labels = labels.masked_fill(~known, 0)
+    weights = closeness * known * class_weights[labels]
+    onehot = nn.functional.one_hot(labels, spec.num_labels).to(weights.dtype)
+    # Elementwise sums: a matrix product's last bits would depend on the other rows.
+    voted = (weights.unsqueeze(-1) * onehot).sum(1)
+    total = weights.sum(1, keepdim=True) + smoothing
+    return ((voted + smoothing * prior) / (total * prior)).log(), weights / total
+
+
+def _vote_on_labels(
+    spec: TaskSpec,
+    labels: torch.Tensor,
+    closeness: torch.Tensor,
+    smoothing: torch.Tensor,
+    counts: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """logit v - logit p, (B, C), and shares (B, k), from labels (B, k, C) and counts (C, 2)."""
+    positive_weights = closeness.new_tensor(spec.class_weights or [1.0] * spec.num_labels)
+    without, having = (counts + 1).to(closeness.dtype).unbind(-1)
+    having = positive_weights * having
+    prior = having / (having + without)
+    weights = closeness.unsqueeze(-1) * (labels != IGNORE_INDEX)
+    weights = torch.where(labels == 1, weights * positive_weights, weights)
+    yes = (weights * (labels == 1)).sum(1) + smoothing * prior
+    no = (weights * (labels == 0)).sum(1) + smoothing * (1 - prior)
+    shares = weights / (weights.sum(1, keepdim=True) + smoothing)
+    return (yes / no).log() - (prior / (1 - prior)).log(), shares.mean(-1)

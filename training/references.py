@@ -1,0 +1,133 @@
+"""The references of a run: filled from a table's rows in one pass, and what their graphs look like."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import datasets
+import torch
+from torch.utils.data import DataLoader, Dataset
+from transformers.utils import logging
+
+from modeling_mmorient import MMOrientForMultitaskClassification
+from modeling_mmorient.features import GraphHealth
+from modeling_mmorient.reference_bank import ReferenceBank
+from modeling_mmorient.reference_health import bank_health, calibrate_threshold
+from training.batches import Row
+from training.feature_fingerprints import row_keys
+
+logger = logging.get_logger(__name__)
+
+GRAPHS = ("image", "text")
+
+
+@dataclass(frozen=True)
+class ReferenceRows:
+    """Rows that become a model's references.
+
+    Args:
+        rows: As the trainer takes them.
+        ids: Of the rows, each another.
+        notes: Where they come from, for a person; saved with the model.
+    """
+
+    rows: Any
+    ids: Sequence[str]
+    notes: str
+
+
+class OwnReferences(Dataset[Row]):
+    """Training rows with their own places among the references, so that no row is its own neighbour.
+
+    Args:
+        rows: As the trainer takes them.
+        places: Of each row; -1 where it is no reference.
+    """
+
+    def __init__(self, rows: Any, places: Sequence[int]) -> None:
+        self.rows, self.places = rows, places
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, row: int) -> Row:
+        return {**self.rows[row], "own_reference": self.places[row]}
+
+
+def own_places(training: datasets.Dataset, references: datasets.Dataset) -> list[int]:
+    """Where each training row stands among the references, by text and picture bytes; -1: nowhere."""
+    places: dict[bytes, int] = {}
+    for place, key in enumerate(row_keys(references, "references")):
+        places.setdefault(key, place)
+    return [places.get(key, -1) for key in row_keys(training, "training")]
+
+
+@torch.no_grad()
+def fill_references(
+    model: MMOrientForMultitaskClassification,
+    references: ReferenceRows,
+    collator: Callable[[Sequence[Row]], dict[str, Any]],
+    batch_size: int,
+) -> None:
+    """Make rows the references of a model, in place of those it has, and settle what depends on them.
+
+    HIMA stage 2's g is computed over them. Every process does the same with all rows.
+
+    Args:
+        model: On the device it runs on.
+        references: The rows.
+        collator: Of the rows.
+        batch_size: Rows at a time.
+
+    Raises:
+        ValueError: If a row has features that are not finite, naming it.
+    """
+    loader = DataLoader(
+        references.rows,
+        batch_size=batch_size,
+        collate_fn=collator,
+        # Its own: filling must not change what is drawn afterwards.
+        generator=torch.Generator(),
+    )
+    entries: list[dict[str, torch.Tensor]] = []
+    present: list[dict[str, torch.Tensor]] = []
+    labels: list[dict[str, torch.Tensor]] = []
+    for batch in loader:
+        labels.append(batch.pop("labels"))
+        inputs = {name: values.to(model.device) for name, values in batch.items()}
+        for kept, found in zip((entries, present), model.reference_entries(inputs), strict=True):
+            kept.append({name: values.cpu() for name, values in found.items()})
+    bank = model.new_bank(references.notes)
+    bank.add(references.ids, _joined(entries), _joined(present), _joined(labels))
+    model.references = bank
+    model.settle_references()
+
+
+def calibrate_thresholds(model: MMOrientForMultitaskClassification, quantile: float) -> None:
+    """Set the thresholds that the model's configuration leaves open, by `calibrate_threshold`."""
+    for graph in GRAPHS:
+        if getattr(model.config, f"{graph}_threshold") is not None:
+            continue
+        try:
+            threshold = calibrate_threshold(model.references, graph, quantile)
+        except ValueError as error:
+            if getattr(model.config, f"{graph}_neighbors") is None:
+                raise
+            logger.warning(f"the {graph} graph gets no threshold, and only its number of neighbours: {error}")
+            continue
+        setattr(model.config, f"{graph}_threshold", threshold)
+
+
+def reference_health(model: MMOrientForMultitaskClassification) -> dict[str, GraphHealth]:
+    """Degree statistics of both graphs, over up to 1,000 references as queries for the others."""
+    config, bank = model.config, model.references
+    return {graph: _health(bank, graph, config) for graph in GRAPHS}
+
+
+def _health(bank: ReferenceBank, graph: str, config: Any) -> GraphHealth:
+    k, threshold = getattr(config, f"{graph}_neighbors"), getattr(config, f"{graph}_threshold")
+    return bank_health(bank, graph, k, threshold)
+
+
+def _joined(parts: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
