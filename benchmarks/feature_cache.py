@@ -7,8 +7,8 @@ work on the machine only slows things down; the processor time that a row costs,
 hardly depends on other work at all:
 
 - encoders alone: the two encoders' forward passes, on tensors that lie ready, in the extraction's batches;
-- model.encode alone: the same tensors through the model, which runs convolutions on CPU a few pictures at a
-  time and with channels last;
+- model.encode alone: the same tensors through the model, which runs convolutions on CPU picture by picture
+  and with channels last;
 - extraction: what training does, from tables to files on the disk.
 
 Without folders the encoders are MobileNetV2 and a BERT of MiniLM's size (6 layers, 384 wide) with

@@ -202,6 +202,21 @@ class MMOrientConfig(PretrainedConfig):
         """Width of [HIMA ; CMRL ; a], the learner's input."""
         return self.hima_dim + self.relation_dim + self.task_feature_dim
 
+    @property
+    def branch_widths(self) -> dict[str, int]:
+        """Width of each branch's part of [HIMA ; CMRL ; a], in its order, of those that are on."""
+        hidden = self.graph_hidden_size
+        widths = {
+            "HIMA picture": self.use_hima_stage1 * self.region_dim,
+            "HIMA text": self.use_hima_stage1 * self.token_dim,
+            "in-modal picture": self.use_in_modal * hidden,
+            "in-modal text": self.use_in_modal * hidden,
+            "cross-modal picture": self.use_cross_modal * hidden,
+            "cross-modal text": self.use_cross_modal * hidden,
+            "task features": self.task_feature_dim,
+        }
+        return {name: width for name, width in widths.items() if width}
+
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
         """As `PretrainedConfig.from_dict`; fields that replace the saved ones are checked like them."""

@@ -20,9 +20,6 @@ UNREAD_PARAMETERS = (
     "vision.embeddings.mask_token",
     "vision.layernorm.",
 )
-# Pictures that a frozen convolutional encoder takes at a time on CPU: the feature maps of more do not stay
-# in the caches, and their memory is asked of the system anew for every layer.
-CONVOLVED_AT_ONCE = 4
 
 
 def encoder_options(config: PretrainedConfig) -> dict[str, Any]:
@@ -138,9 +135,11 @@ class FeatureEncoders(nn.Module):
         if not has_attention_choice(self.config.vision_config):
             # Convolutions run faster where the channels of a pixel lie side by side.
             pixel_values = pixel_values.contiguous(memory_format=torch.channels_last)
-            alone = torch.is_grad_enabled() or torch.compiler.is_compiling() or len(pixel_values) == 0
-            on_cpu = pixel_values.device.type == "cpu"
-            parts = [pixel_values] if alone or not on_cpu else list(pixel_values.split(CONVOLVED_AT_ONCE))
+            together = torch.is_grad_enabled() or torch.compiler.is_compiling() or len(pixel_values) == 0
+            # On CPU one by one: the feature maps of more pictures leave the caches, and their memory is asked
+            # of the system anew for every layer. And a picture's features are the same in any batch.
+            one_by_one = pixel_values.device.type == "cpu" and not together
+            parts = list(pixel_values.split(1)) if one_by_one else [pixel_values]
         outputs = [encoder(part, return_dict=True).last_hidden_state for part in parts]
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 

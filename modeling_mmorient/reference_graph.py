@@ -5,6 +5,7 @@ import torch
 from .configuration_mmorient import MMOrientConfig
 from .features import EncodedFeatures, GraphHealth, Neighbors
 from .reference_bank import ReferenceBank
+from .reference_checks import check_exclude
 
 
 class ReferenceGraphs:
@@ -51,6 +52,8 @@ class ReferenceGraphs:
         own: torch.Tensor | None,
     ) -> Neighbors:
         k, threshold = getattr(config, f"{modality}_neighbors"), getattr(config, f"{modality}_threshold")
+        if own is not None:
+            check_exclude(own, len(embeds), len(self.bank))
         if own is None or k is None or bool((own < 0).any()):
             return self.bank.search(modality, embeds, present, k, threshold, exclude=own)
         # Rows that are references all have been sought before, in all but the first epoch.

@@ -11,6 +11,7 @@ from transformers.utils import logging
 
 from modeling_mmorient import MMOrientForMultitaskClassification
 from modeling_mmorient.features import GraphHealth
+from modeling_mmorient.multitask import multitask_loss
 from modeling_mmorient.reference_bank import ReferenceBank
 from modeling_mmorient.reference_health import bank_health, calibrate_threshold
 from training.batches import Row
@@ -19,6 +20,8 @@ from training.feature_fingerprints import row_keys
 logger = logging.get_logger(__name__)
 
 GRAPHS = ("image", "text")
+# References whose votes are fitted before training, at most, and steps of the fit.
+VOTING_REFERENCES, VOTING_STEPS = 10_000, 200
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,43 @@ def calibrate_thresholds(model: MMOrientForMultitaskClassification, quantile: fl
             logger.warning(f"the {graph} graph gets no threshold, and only its number of neighbours: {error}")
             continue
         setattr(model.config, f"{graph}_threshold", threshold)
+
+
+def fit_votes(model: MMOrientForMultitaskClassification) -> None:
+    """Let T, s and a of the neighbours' votes begin where the votes alone, beside a bias for each class, say
+    most about the references themselves, each left out of its own vote.
+
+    Training learns them further, but a few hundred small steps do not lead them far.
+    """
+    votes, bank, config = model.votes, model.references, model.config
+    assert votes is not None
+    # All or the first ones: a few numbers are fitted.
+    places = torch.arange(min(len(bank), VOTING_REFERENCES), device=bank.device)
+    neighbors = {
+        graph: bank.search(
+            graph,
+            bank.embeds(graph, places),
+            bank.present[graph][places],
+            getattr(config, f"{graph}_neighbors"),
+            getattr(config, f"{graph}_threshold"),
+            exclude=places,
+        )
+        for graph in GRAPHS
+    }
+    labels = {name: values[places] for name, values in bank.labels.items()}
+    biases = {
+        name: torch.zeros(spec.num_labels, device=bank.device, requires_grad=True)
+        for name, spec in config.task_specs.items()
+    }
+    with torch.enable_grad():
+        optimizer = torch.optim.Adam([*votes.parameters(), *biases.values()], lr=0.05)
+        for _ in range(VOTING_STEPS):
+            alike = {name: bias.expand(len(places), -1) for name, bias in biases.items()}
+            logits, _ = votes(alike, bank, neighbors)
+            optimizer.zero_grad()
+            multitask_loss(config.task_specs, logits, labels).backward()
+            optimizer.step()
+    votes.zero_grad()
 
 
 def reference_health(model: MMOrientForMultitaskClassification) -> dict[str, GraphHealth]:

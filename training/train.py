@@ -31,7 +31,7 @@ from training.inspection import inspection_report
 from training.labels import balanced_weights, labelled_tasks, task_specs
 from training.memes import digest
 from training.recipe import DataArguments, Recipe, parse_recipe
-from training.references import OwnReferences, ReferenceRows, own_places
+from training.references import OwnReferences, ReferenceRows, fit_votes, own_places
 from training.scoring import compute_metrics
 from training.splits import checked_splits, read_splits
 from training.trainer import MultitaskTrainer
@@ -143,6 +143,8 @@ def train(run: Run, recipe: Recipe) -> None:
     model, quantile = run.trainer.model, recipe.run.threshold_quantile
     if model.config.graph_scope == "bank":
         trainer.fill_references(run.references, quantile)
+        if model.config.use_votes:
+            fit_votes(model)
     # `Trainer` would go on by one step where a run had ended in the middle of an epoch.
     if checkpoint is not None and has_ended(checkpoint):
         trainer.take_over(checkpoint)

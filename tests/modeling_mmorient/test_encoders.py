@@ -5,7 +5,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModel
 
-from modeling_mmorient import MMOrientConfig, MMOrientForMultitaskClassification, encoders
+from modeling_mmorient import MMOrientConfig, MMOrientForMultitaskClassification
 from modeling_mmorient.encoder_kinds import (
     JOINT_KINDS,
     KINDS_BY_ROLE,
@@ -70,15 +70,16 @@ def test_precomputed_features_replace_their_encoder(shared_models, make_inputs, 
 
 
 @torch.no_grad()
-def test_pictures_run_a_few_at_a_time_and_give_the_same(shared_models, make_inputs, monkeypatch):
+def test_pictures_run_one_by_one_and_are_the_same_in_any_batch(shared_models, make_inputs):
     model, inputs = shared_models["vision"], make_inputs("vision")
-    calls = count_calls(model)
-    parts = model.encode(**inputs)
-    assert calls["vision"] == 2  # six pictures, four at a time
-    monkeypatch.setattr(encoders, "CONVOLVED_AT_ONCE", 100)
-    whole = model.encode(**inputs)
-    assert calls["vision"] == 3
-    torch.testing.assert_close(parts.region_features, whole.region_features, rtol=1e-5, atol=1e-5)
+    whole = model.encode(**inputs).region_features
+    for rows in ([3], [5, 3], [2, 1, 3, 4]):
+        part = model.encode(**{name: values[rows] for name, values in inputs.items()}).region_features
+        assert torch.equal(part, whole[rows])
+    pixels = inputs["pixel_values"]
+    with torch.enable_grad():  # as where encoders are trained: at once
+        together = model.encoders.vision(pixels).last_hidden_state.flatten(2).transpose(1, 2)
+    torch.testing.assert_close(whole, together, rtol=1e-4, atol=1e-4)
 
 
 @pytest.fixture(scope="module")

@@ -181,7 +181,8 @@ def test_early_stopping_stops_and_a_finished_run_is_not_trained_on(tmp_path: Pat
         load_file(tmp_path / "out" / folder / "model.safetensors")
         for folder in ("", f"checkpoint-{best}", f"checkpoint-{last}")
     )
-    assert all(torch.equal(saved[name], kept[name]) for name in kept)
+    # g is another: HIMA's stage 2 has seen the references since.
+    assert all(torch.equal(saved[name], kept[name]) for name in kept if "running_g" not in name)
     assert any(not torch.equal(saved[name], newest[name]) for name in newest)
     main(recipe)
     again = load_file(tmp_path / "out" / "model.safetensors")
