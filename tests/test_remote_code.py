@@ -58,7 +58,11 @@ def build(torch_seed, **encoders):
     tasks = {"sentiment": ["negative", "neutral", "positive"], "humour": ["no", "yes"]}
     sizes = dict(hima_hidden_size=8, graph_hidden_size=8, learner_hidden_sizes=[16])
     config = MMOrientConfig(text_config=bert, tasks=tasks, **sizes, **encoders)
-    return MMOrientForMultitaskClassification(config)
+    model = MMOrientForMultitaskClassification(config)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Conv2d):  # or a deep network's signal fades to nothing
+            torch.nn.init.kaiming_normal_(module.weight)
+    return model
 
 words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "cat", "on", "mat"]
 letters = [letter + end for letter in "acmnot" for end in ("", "</w>")]
@@ -91,7 +95,13 @@ for repo_id, (encoders, second_tokenizer) in roles.items():
         image_processor=image_processor, joint_tokenizer=second_tokenizer, tokenizer=tokenizer
     )
     answer(model.train(), processor)
+    # Its neighbours, whose votes count, are references that have to travel with it.
+    pixels = np.random.default_rng(1).integers(0, 256, (3, 40, 48, 3), dtype=np.uint8)
+    known = processor(images=list(pixels), text=["cat", "mat", "on a mat"], return_tensors="pt")
+    before = answer(model, processor)
+    model.add_references(known, ["a", "b", "c"], {"humour": torch.tensor([0, 1, 1])})
     expected = answer(model, processor)
+    assert expected["logits"] != before["logits"]
     model.push_to_hub(repo_id)
     revision = processor.push_to_hub(repo_id).oid
     # main moves on, to other weights and to code that cannot be run.
@@ -240,7 +250,8 @@ def test_without_trust_loading_refuses(publication: Publication) -> None:
 def test_weights_are_published_as_safetensors_alone(publication: Publication, repo_id: str) -> None:
     names = publication.files(repo_id)
     assert {Path(name).suffix for name in names} <= SUFFIXES
-    assert [name for name in names if Path(name).suffix == ".safetensors"] == ["model.safetensors"]
+    weights = sorted(name for name in names if Path(name).suffix == ".safetensors")
+    assert weights == ["model.safetensors", json.loads(names["references.json"])["tensors"]["file"]]
 
 
 @pytest.mark.parametrize("repo_id", REPOSITORIES)
