@@ -5,12 +5,14 @@ import json
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
+from training.labels import task_specs
 from training.problems import PROBLEM_KINDS
+from training.recipe_checks import check_processor_options, check_values
 
 CLASS_WEIGHTINGS = ("none", "balanced")
 
@@ -104,6 +106,8 @@ class DataArguments:
             )
         if isinstance(self.train_file, str):
             self.train_file = [self.train_file]
+        if not self.train_file:
+            raise ValueError(f"`train_file` is {self.train_file!r}: give a list of at least one table.")
         for name in ("allow", "text_columns", "train_file"):
             if not isinstance(getattr(self, name), list):
                 raise ValueError(f"`{name}` is {getattr(self, name)!r}: give a list.")
@@ -147,6 +151,7 @@ class ModelArguments:
                 setattr(self, role, None)
         self.model_options = _mapping("model_options", self.model_options)
         self.processor_options = _mapping("processor_options", self.processor_options)
+        check_processor_options(self.processor_options)
 
 
 @dataclass
@@ -193,13 +198,22 @@ HARMLESS = (
 )
 
 
+ARGUMENTS = (DataArguments, ModelArguments, RunArguments, TrainingArguments)
+
+
+class _Parser(HfArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Not argparse's own, which prints the usage of some hundred arguments."""
+        raise ValueError(f"{message.rstrip('.')}. (`--help` lists all arguments.)")
+
+
 def parse_recipe(argv: list[str]) -> Recipe:
     """Arguments from `[RECIPE.yaml] [--field value ...]`; the command line wins.
 
     Raises:
-        ValueError: If the recipe cannot be read or has a key that is no argument.
+        ValueError: If the recipe cannot be read, has a key that is no argument, or a value that does not fit.
     """
-    parser = HfArgumentParser((DataArguments, ModelArguments, RunArguments, TrainingArguments))
+    parser = _Parser(ARGUMENTS)
     recipe: dict[str, Any] = {}
     if argv and not argv[0].startswith("-"):
         recipe = _read_recipe(Path(argv[0]))
@@ -207,7 +221,7 @@ def parse_recipe(argv: list[str]) -> Recipe:
     known = {action.dest for action in parser._actions}
     for key in recipe:
         if key not in known:
-            close = difflib.get_close_matches(key, known, n=1)
+            close = difflib.get_close_matches(str(key), known, n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
             raise ValueError(f"the recipe has the key {key!r}, which is no argument.{hint}")
     parser.set_defaults(**{**DEFAULTS, **recipe})
@@ -215,9 +229,11 @@ def parse_recipe(argv: list[str]) -> Recipe:
     for key in ("model_options", "processor_options"):
         if isinstance(namespace[key], str):
             namespace[key] = {**recipe.get(key, {}), **_mapping(key, namespace[key])}
-    _refuse_unsupported(namespace)
+    given = {name: value for name, value in namespace.items() if value is not None or name in recipe}
+    check_values(given, ARGUMENTS)
     data, model, run, training = parser.parse_dict(namespace)
     assert isinstance(data.tasks, dict)
+    task_specs(data.tasks)  # which says what is wrong with them
     _require_evaluations(run, training, data.tasks)
     identity = {key: value for key, value in namespace.items() if key not in HARMLESS}
     return Recipe(data, model, run, training, json.loads(json.dumps(identity, default=str)))
@@ -230,17 +246,20 @@ def _require_evaluations(run: RunArguments, training: TrainingArguments, tasks: 
             f"`metric_for_best_model` is {training.metric_for_best_model!r}: give macro_f1, or macro_f1_ and "
             f"one of the tasks {list(tasks)}."
         )
+    if training.eval_strategy == "no" and (
+        training.load_best_model_at_end or training.save_strategy == "best"
+    ):
+        raise ValueError(
+            "`eval_strategy` is no, so that no model is known to be the best: set it to epoch or steps, or "
+            "`load_best_model_at_end` to false and `save_strategy` to epoch or steps."
+        )
     if training.save_strategy == "steps" and training.eval_strategy == "epoch":
         raise ValueError(
             "`save_strategy` is steps and `eval_strategy` is epoch: a run that goes on from a checkpoint at "
             "the end of an epoch would miss its evaluation. Set both to epoch, or both to steps."
         )
     patience = run.early_stopping_patience
-    if patience is None:
-        return
-    if isinstance(patience, bool) or not isinstance(patience, int) or patience < 1:
-        raise ValueError(f"`early_stopping_patience` is {patience}: give a whole number of at least 1.")
-    if not training.load_best_model_at_end:
+    if patience is not None and not training.load_best_model_at_end:
         raise ValueError(
             f"`early_stopping_patience` is {patience}, but `load_best_model_at_end` is false: set it to "
             "true, and `eval_strategy` and `save_strategy` to epoch."
@@ -258,40 +277,6 @@ DEFAULTS: dict[str, Any] = {
     # A run that goes on remembers how long it has waited for a better model.
     "restore_callback_states_from_checkpoint": True,
 }
-
-
-# Arguments of `TrainingArguments` that would crash or mislead here, the value that does no harm, and why.
-UNSUPPORTED = {
-    "push_to_hub": (False, "it would upload a pickle of the arguments: publish the saved folder instead"),
-    "label_smoothing_factor": (0, "it knows a single task only"),
-    "remove_unused_columns": (False, "the collator needs the columns"),
-    "prediction_loss_only": (False, "there would be nothing to score"),
-    "batch_eval_metrics": (False, "scores are of all rows at once"),
-    "include_for_metrics": ([], "scores need no more than logits and labels"),
-    "dataloader_drop_last": (False, "rows to score would be dropped too"),
-    "average_tokens_across_devices": (True, "with partial labels another mean would change the gradient"),
-    "hub_token": (None, "nothing is uploaded, and it would be written into the checkpoints"),
-    "resume_from_checkpoint": (None, "a run goes on by itself from its last whole checkpoint"),
-    "save_only_model": (False, "a run could not go on from such a checkpoint"),
-    "ignore_data_skip": (False, "a run that goes on would see some rows twice and others not"),
-    "restore_callback_states_from_checkpoint": (
-        True,
-        "a run that goes on would forget how long it has waited",
-    ),
-    "label_names": (None, "the labels of all tasks are in `labels`"),
-}
-TEXT_ARGUMENTS = ("data_dir", "image_dir", "image_column", "train_split")
-
-
-def _refuse_unsupported(arguments: dict[str, Any]) -> None:
-    for name, (harmless, reason) in UNSUPPORTED.items():
-        if arguments[name] not in (harmless, None):
-            raise ValueError(f"`{name}` is {arguments[name]!r}, which is not supported: {reason}.")
-    for name in TEXT_ARGUMENTS:
-        if not isinstance(arguments[name], str):
-            raise ValueError(f"`{name}` is {arguments[name]!r}: give a string.")
-    if not isinstance(arguments["seed"], int):
-        raise ValueError(f"`seed` is {arguments['seed']!r}: give a whole number.")
 
 
 def _read_recipe(path: Path) -> dict[str, Any]:

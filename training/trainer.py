@@ -34,6 +34,7 @@ class MultitaskTrainer(Trainer):
       batches and processes it is made of, so that accumulation does not change the gradient.
     - In multi-process training the relation graphs and HIMA's stage 2 span the global batch.
     - The log holds the health of the relation graphs, and a warning where one is empty or complete.
+    - Evaluations do not change the training.
     - A checkpoint's weights are loaded the way they were saved, whatever the encoders.
     - A checkpoint is sealed when all of it is written (`training/checkpoints.py`); only then an older one
       may go.
@@ -104,6 +105,11 @@ class MultitaskTrainer(Trainer):
             self._graph_health = outputs.graph_health
             self._remember_degrees()
         return (loss, outputs) if return_outputs else loss
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """As `Trainer.evaluate`, leaving the random state as it was: every data loader draws a seed."""
+        with torch.random.fork_rng(devices=[]):
+            return super().evaluate(*args, **kwargs)
 
     def fill_references(self, references: ReferenceRows, quantile: float | None) -> None:
         """Make rows the model's references, and log how well connected their graphs are.

@@ -22,11 +22,6 @@ from tests.modeling_mmorient.processor_parts import (
 )
 
 
-@pytest.fixture
-def processor() -> MMOrientProcessor:
-    return MMOrientProcessor(**make_parts())
-
-
 def test_a_batch_has_every_input_of_the_model(processor: Any) -> None:
     texts = ["when the build is green", "red"]
     inputs = processor(images=[MEME, MEME], text=texts, return_tensors="pt")

@@ -41,12 +41,6 @@ from tests.modeling_mmorient.processor_parts import (
     same,
 )
 
-
-@pytest.fixture
-def processor() -> MMOrientProcessor:
-    return MMOrientProcessor(**make_parts())
-
-
 # Missing parts
 
 

@@ -119,6 +119,39 @@ def test_files_in_folders_of_a_checkpoint_count(tmp_path: Path) -> None:
     assert not is_whole(folder)
 
 
+def test_a_seal_is_written_when_every_file_is_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_checkpoint(tmp_path, 2, sealed=False)
+    files = {path.stat().st_ino for path in folder.iterdir()}
+    flushed: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda file: flushed.append(os.fstat(file).st_ino))
+    seal(folder)
+    # The last one is the seal itself.
+    assert set(flushed[:-1]) == files and flushed[-1] == (folder / "whole.json").stat().st_ino
+
+
+def test_an_older_checkpoint_stays_until_the_new_one_is_sealed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that dies while it seals its second checkpoint still has the first one to go on from."""
+    steps = []
+
+    def die_at_the_second(checkpoint: Path) -> None:
+        steps.append(checkpoint)
+        if len(steps) == 2:
+            raise KeyboardInterrupt
+        seal(checkpoint)
+
+    monkeypatch.setattr("training.trainer.seal", die_at_the_second)
+    recipe = frozen_recipe(tmp_path, save_strategy="steps", save_steps=1, save_total_limit=1)
+    with pytest.raises(KeyboardInterrupt):
+        main(recipe)
+    assert [is_whole(checkpoint) for checkpoint in steps] == [True, False]
+    main(recipe)
+    assert [path.name for path in (tmp_path / "out").glob("checkpoint-*")] == ["checkpoint-4"]
+
+
 def test_two_runs_do_not_write_to_one_folder(tmp_path: Path) -> None:
     with only_run(tmp_path), pytest.raises(ValueError, match="another run writes to"), only_run(tmp_path):
         pass
@@ -200,6 +233,64 @@ def test_encoders_that_are_trained_come_back_from_a_checkpoint(tmp_path: Path) -
     main(recipe)
     again = load_file(tmp_path / "out" / "model.safetensors")
     assert all(torch.equal(whole[name], again[name]) for name in whole)
+
+
+DROPOUT = {
+    **{"learner_hidden_sizes": [8], "hima_hidden_size": 4, "graph_hidden_size": 4},
+    **{"learner_dropout": 0.3, "modality_dropout": 0.3},
+}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], dict[str, torch.Tensor]]:
+    """A recipe of three epochs of five steps, and its last weights without checkpoints and evaluations."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    options = {"max_steps": -1, "num_train_epochs": 3, "save_steps": 3, "eval_steps": 2}
+    recipe = frozen_recipe(folder, rows=48, model_options=DROPOUT, save_total_limit=None, **options)
+    recipe += ["--feature_cache", str(folder / "features")]
+    main(recipe)
+    return recipe, load_file(folder / "out" / "model.safetensors")
+
+
+def evaluations(output: Path) -> dict[str, list[list[float]]]:
+    """The curves of what was evaluated in training."""
+    curves = json.loads((output / "report" / "report.json").read_text())["curves"]
+    return {name: points for name, points in curves.items() if name.startswith("eval")}
+
+
+# Whether the best model is kept, `save_strategy` and `eval_strategy`: all that are not refused.
+STRATEGIES = [
+    *((False, "epoch", evaluation) for evaluation in ("no", "epoch", "steps")),
+    *((False, "steps", evaluation) for evaluation in ("no", "steps")),
+    *((keep_best, "best", evaluation) for keep_best in (False, True) for evaluation in ("epoch", "steps")),
+    *((True, evaluation, evaluation) for evaluation in ("epoch", "steps")),
+]
+
+
+@pytest.mark.parametrize(("keep_best", "save", "evaluation"), STRATEGIES)
+def test_neither_evaluations_nor_an_interruption_between_them_change_a_run(
+    uninterrupted: tuple[list[str], dict[str, torch.Tensor]],
+    tmp_path: Path,
+    keep_best: bool,
+    save: str,
+    evaluation: str,
+) -> None:
+    recipe, expected = uninterrupted
+    recipe = [*recipe, "--save_strategy", save, "--eval_strategy", evaluation, "--output_dir", str(tmp_path)]
+    if keep_best:  # what is saved must have been evaluated
+        recipe += ["--load_best_model_at_end", "true", "--eval_steps", "3"]
+    main(recipe)
+    whole, curves = load_file(tmp_path / "model.safetensors"), evaluations(tmp_path)
+    assert bool(curves) is (evaluation != "no")
+    if not keep_best:
+        assert all(torch.equal(weight, expected[name]) for name, weight in whole.items())
+    checkpoints = sorted(tmp_path.glob("checkpoint-*"), key=lambda path: path.stat().st_mtime)
+    for checkpoint in checkpoints[1:]:
+        shutil.rmtree(checkpoint)
+    main(recipe)
+    again = load_file(tmp_path / "model.safetensors")
+    assert all(torch.equal(weight, again[name]) for name, weight in whole.items())
+    assert evaluations(tmp_path) == curves
 
 
 @pytest.mark.slow

@@ -5,15 +5,19 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from sklearn.metrics import f1_score
 from transformers import AutoModel, AutoProcessor
 
+from modeling_mmorient.task_specs import parse_tasks
 from tests.training.test_train import frozen_recipe
 from training.batches import raw_inputs
 from training.recipe import parse_recipe
+from training.reliability import reliability
 from training.splits import checked_splits
+from training.task_predictions import TaskPredictions
 from training.train import main
 
 TASKS = {
@@ -92,9 +96,13 @@ def test_validation_rows_are_scored_without_what_was_fitted_on_them(
     recipe, output = finished
     results = json.loads((output / "results.json").read_text())
     probabilities, labels = answers(recipe, output, "validation")
-    for task in TASKS:  # a temperature does not change which class is the most probable
-        expected = f1_score(labels[task], probabilities[task].argmax(-1), average="macro")
-        assert results["validation"]["tasks"][task]["macro_f1"] == pytest.approx(expected, abs=1e-6)
+    for task, spec in parse_tasks(TASKS).items():
+        scored, truth = results["validation"]["tasks"][task], np.array(labels[task])
+        plain = (results["fitted"][task]["temperature"] * probabilities[task].log()).softmax(-1).numpy()
+        answered = plain.argmax(-1)
+        assert scored["macro_f1"] == pytest.approx(f1_score(truth, answered, average="macro"), abs=1e-6)
+        error = reliability(TaskPredictions(spec, answered, truth, plain))["error"]
+        assert scored["expected_calibration_error"] == pytest.approx(error, abs=1e-4)
 
 
 def test_the_report_holds_the_same_scores_the_curves_and_both_graphs(

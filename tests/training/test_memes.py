@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.training.conftest import draw
-from training.memes import Memes, read_memes
+from training.memes import Memes, digest, read_memes
 from training.problems import TableError, stop_on_problems
 from training.recipe import DataArguments
 from training.tables import read_table
@@ -34,6 +34,27 @@ def test_rows_in_order_with_empty_cells_as_missing(read: Reader, folder: Path) -
     paths = [str((folder / "images" / name).resolve()) for name in ("a.png", "b.png", "c.png")]
     assert rows["image"][:] == [*paths, None]
     assert [row["mood"] for row in rows["labels"]] == [1, 0, -100, 1]
+
+
+def test_the_digest_is_that_of_pictures_texts_and_labels_in_their_order(read: Reader, folder: Path) -> None:
+    rows = ["a.png,x,,bad\n", "b.png,y,,good\n"]
+    first = digest(read(HEADER + "".join(rows), **OPTIONS))
+    others = {
+        "order": rows[::-1],
+        "label": [rows[0], "b.png,y,,bad\n"],
+        "text": [rows[0], "b.png,z,,good\n"],
+        "picture": [rows[0], "c.png,y,,good\n"],
+        "no picture": [rows[0], ",y,,good\n"],
+    }
+    found = {name: digest(read(HEADER + "".join(lines), **OPTIONS)) for name, lines in others.items()}
+    assert len({first, *found.values()}) == 1 + len(others)
+    # Not of the files' names, but of what is in them.
+    (folder / "images").rename(folder / "moved")
+    (folder / "moved" / "b.png").rename(folder / "moved" / "renamed.png")
+    moved = HEADER + rows[0] + "renamed.png,y,,good\n"
+    assert digest(read(moved, image_dir="moved", **OPTIONS)) == first
+    draw(9).save(folder / "moved" / "renamed.png")
+    assert digest(read(moved, image_dir="moved", **OPTIONS)) != first
 
 
 BROKEN: dict[str, bytes] = {

@@ -83,7 +83,7 @@ def test_none_empties_a_role(tmp_path: Path) -> None:
         ),
         ({"early_stopping_patience": 2}, "load_best_model_at_end"),
         ({"early_stopping_patience": 2.5, "load_best_model_at_end": False}, "whole number"),
-        ({"validation_share": None}, r"number in \(0, 1\)"),
+        ({"validation_share": None}, "`validation_share` is None: give a number"),
         ({"metric_for_best_model": "loss"}, r"give macro_f1, or macro_f1_ and one of the tasks \['humour'\]"),
         ({"metric_for_best_model": "macro_f1_mood"}, "give macro_f1"),
         ({"save_strategy": "steps", "eval_strategy": "epoch"}, "would miss its evaluation"),
@@ -113,6 +113,90 @@ def test_errors_name_the_field_and_the_remedy(
 ) -> None:
     with pytest.raises(ValueError, match=f"(?i){message}"):
         parse_recipe([write(tmp_path, **recipe)])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "remedy"),
+    [
+        ("joint", 5, "give a string or null"),
+        ("text", [1], "give a string or null"),
+        ("vision", {"a": 1}, "give a string or null"),
+        ("test_file", 5, "give a string or null"),
+        ("validation_file", ["a.csv"], "give a string or null"),
+        ("train_file", {"a": "b"}, "give a list"),
+        ("train_file", [], "at least one table"),
+        ("validation_split", 3, "give a string or null"),
+        ("text_columns", 3, "give a list"),
+        ("tasks", 7, "give a mapping"),
+        ("feature_cache", 3, "give a string"),
+        ("feature_cache", None, "give a string"),
+        ("model_options", [1], "give a mapping"),
+        ("processor_options", {"foo": 1}, r"\['foo'\]: choose from \['clean_text', 'text_max_length'"),
+        ("per_device_train_batch_size", 0, "at least 1"),
+        ("per_device_train_batch_size", -3, "at least 1"),
+        ("per_device_eval_batch_size", 2.5, "give a whole number"),
+        ("gradient_accumulation_steps", 0, "at least 1"),
+        ("num_train_epochs", 0, "above 0"),
+        ("num_train_epochs", "many", "invalid float value"),
+        ("eval_steps", 0, "above 0"),
+        ("max_steps", 1.5, "give a whole number"),
+        ("learning_rate", None, "give a number"),
+        ("learning_rate", float("nan"), "at least 0"),
+        ("learning_rate", "fast", "invalid float value"),
+        ("seed", True, "give a whole number"),
+        ("seed", -1, "at least 0"),
+        ("seed", 2**32, "below"),
+        ("seed", "abc", "invalid int value"),
+        ("restart", "perhaps", "true/false"),
+        ("dataloader_pin_memory", 3, "give true or false"),
+        ("eval_strategy", False, r"one of \['no', 'steps', 'epoch'\], in quotes"),
+        ("save_strategy", "sometimes", r"one of \['no', 'steps', 'epoch', 'best'\]"),
+        ("optim", "magic", "give one of"),
+        ("report_to", "magic", "give none or some of"),
+        ("output_dir", "", "name a folder"),
+    ],
+)
+def test_values_that_do_not_fit_are_refused_before_anything_is_read(
+    tmp_path: Path, name: str, value: object, remedy: str
+) -> None:
+    with pytest.raises(ValueError, match=rf"\b{name}\b.*{remedy}") as caught:
+        parse_recipe([write(tmp_path, **{name: value})])
+    shown = list(value) if name == "processor_options" else value  # type: ignore[call-overload]
+    assert str(shown) in str(caught.value) and "usage:" not in str(caught.value)
+
+
+@pytest.mark.parametrize("strategies", [{"load_best_model_at_end": True}, {"save_strategy": "best"}])
+def test_the_best_model_needs_evaluations(tmp_path: Path, strategies: dict[str, object]) -> None:
+    recipe = write(tmp_path, **{"eval_strategy": "no", "save_strategy": "no", **strategies})
+    with pytest.raises(ValueError, match=r"`eval_strategy` is no.*set it to epoch or steps"):
+        parse_recipe([recipe])
+
+
+@pytest.mark.parametrize(
+    ("tasks", "message"),
+    [
+        ({"humour": 5}, "task 'humour' has the labels 5"),
+        ({"humour": {"lables": ["no", "yes"]}}, r"the keys \['lables'\]"),
+        ({3: ["no", "yes"]}, "the name 3"),
+    ],
+)
+def test_tasks_that_cannot_be_are_refused(tmp_path: Path, tasks: dict[object, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse_recipe([write(tmp_path, tasks=tasks)])
+
+
+def test_numbers_may_be_written_as_strings_and_keys_not_as_numbers(tmp_path: Path) -> None:
+    # Without a decimal point 1e-3 is a string to YAML.
+    assert parse_recipe([write(tmp_path, learning_rate="1e-3")]).training.learning_rate == 1e-3
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("5: 5\ntasks: {humour: {labels: [a, b]}}\n")
+    with pytest.raises(ValueError, match="the key 5, which is no argument"):
+        parse_recipe([str(recipe)])
+
+
+def test_an_unknown_argument_on_the_command_line_is_named_without_a_page_of_usage(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"unrecognized arguments: --foo 3\. \(`--help`"):
+        parse_recipe([write(tmp_path), "--foo", "3"])
 
 
 @pytest.mark.parametrize(
