@@ -46,6 +46,18 @@ def with_tensor_outputs(model_class: type) -> type:
     return type(model_class.__name__, (model_class,), {"forward": forward})
 
 
+def with_references(model_class: type, inputs: dict[str, torch.Tensor]) -> type:
+    """The same model, made with references."""
+
+    def __init__(self: Any, config: MMOrientConfig) -> None:
+        model_class.__init__(self, config)
+        rows = len(next(iter(inputs.values())))
+        labels = {task: torch.arange(rows) % len(names) for task, names in TASKS.items()}
+        self.add_references(inputs, [f"reference {row}" for row in range(rows)], labels)
+
+    return type(model_class.__name__, (model_class,), {"__init__": __init__})
+
+
 class MMOrientTesterMixin(test_modeling_common.ModelTesterMixin):
     """What every arrangement of encoders needs of the suite."""
 
@@ -86,6 +98,14 @@ class MMOrientTesterMixin(test_modeling_common.ModelTesterMixin):
         recent = test_training_mixin.__file__  # Copyright 2023
         with mock.patch.object(test_modeling_common.inspect, "getfile", return_value=recent):
             super().test_can_init_all_missing_weights()
+
+    def test_batching_equivalence_with_references(self) -> None:
+        known = tuple(
+            with_references(model_class, self.model_tester.get_inputs())
+            for model_class in self.all_model_classes
+        )
+        with mock.patch.object(self, "all_model_classes", known):
+            self.test_batching_equivalence()
 
     def test_determinism(self) -> None:
         with mock.patch.object(
