@@ -3,10 +3,11 @@
     python training/explain.py MODEL OUTPUT_FOLDER [--image PICTURE] [--text TEXT]
     python training/explain.py MODEL OUTPUT_FOLDER RECIPE.yaml --rows 0-9,17 [--part validation]
 
-Writes a page for each meme, and `index.html` that lists them. They open without a network and show the picture
-with HIMA's attention as heat over it, the words shaded by theirs, probabilities and the parts of the model that
-made them, and the neighbours in both graphs. Neighbours have pictures and texts where `--references` names the
-recipe whose rows the model's references are (by default RECIPE.yaml); others are shown by their ids.
+Writes a page for each meme, and `index.html` that lists them. They open without a network and show the
+picture with HIMA's attention as heat over it, the words shaded by theirs, probabilities and what each part of
+the model does to them, and the neighbours in both graphs. Neighbours have pictures and texts where
+`--references` names the recipe whose rows the model's references are (by default RECIPE.yaml); others are
+shown by their ids.
 
 Behind `--`, fields of the recipe follow as in training: `-- --data_dir FOLDER --seed 2`.
 """
@@ -64,7 +65,9 @@ def explain_memes(arguments: argparse.Namespace) -> str:
         content = render_meme(page, references, processor.image_processor, *beside)
         write_text(arguments.output / page.file, content)
         entries.append(index_entry(page))
-    write_text(arguments.output / "index.html", render_index(f"Answers of {arguments.model}", entries))
+    write_text(
+        arguments.output / "index.html", render_index(f"Answers of {Path(arguments.model).name}", entries)
+    )
     return f"{len(files)} page(s) and index.html: {arguments.output}"
 
 
@@ -106,7 +109,7 @@ def _chosen_rows(tables: dict[str, MemeTable], arguments: argparse.Namespace) ->
     chosen = {}
     for place in places:
         meme = table[place]
-        title = f"{table.memes.table.unit} {meme.name}, {part} {place}"
+        title = f"{table.memes.table.unit} {meme.name}, place {place} in {part}"
         chosen[f"{part}-{place}.html"] = (title[0].upper() + title[1:], meme)
     return chosen
 

@@ -17,7 +17,7 @@ from PIL import Image
 # Longest side of a picture in the page, in pixels.
 PICTURE_SIZE = 512
 # Of the hottest place; what lies below still shows.
-OPACITY = 0.8
+OPACITY = 0.75
 LEGEND_STEPS = 9
 
 
@@ -70,8 +70,8 @@ def draw_heat(picture: Image.Image, levels: np.ndarray) -> Image.Image:
 
 
 def _colors(levels: np.ndarray) -> np.ndarray:
-    """RGBA in [0, 1]; the colormap's palest third, which is nearly white, is left out."""
-    colors = matplotlib.colormaps["YlOrRd"](1 / 3 + levels * 2 / 3)
+    """RGBA in [0, 1]; the colormap's ends, nearly white and nearly black, are left out."""
+    colors = matplotlib.colormaps["YlOrRd"](0.3 + levels * 0.5)
     colors[..., 3] = OPACITY * np.sqrt(levels)  # what is little warmer than an even share is still seen
     return colors
 
@@ -86,7 +86,7 @@ def legend_gradient() -> str:
 
 
 def seen_picture(image_processor: Any, picture: Image.Image) -> Image.Image:
-    """What of a picture the model sees: all of it, or what an image processor that cuts the border off leaves.
+    """What of a picture the model sees: all of it, or what an image processor that cuts borders off leaves.
 
     The grid of regions covers that part alone. (`MMOrientProcessor.from_backbones` cuts nothing off.)
     """

@@ -83,6 +83,7 @@ def render_meme(
         words=_words_view(page),
         tasks=tasks,
         graphs=graphs,
+        looked_up=references is not None,
         gradient=legend_gradient(),
     )
 
@@ -235,10 +236,10 @@ def _neighbor_view(
     neighbor: NeighborExplanation, explanation: Explanation, references: MemeTable | None
 ) -> dict[str, Any]:
     meme = None if references is None else references.find(neighbor.id)
+    row: dict[str, Any]
     if meme is None:
-        row: dict[str, Any] = {"thumbnail": None, "missing": "not in the table", "text": None}
-        if references is None:
-            row["missing"] = "no table of the references was given"
+        missing = "not looked up" if references is None else "not in the table"
+        row = {"thumbnail": None, "missing": missing, "text": None}
     elif contradicts(meme, neighbor):
         row = {"thumbnail": None, "missing": "the table's row of this name has other labels", "text": None}
     else:
@@ -260,5 +261,5 @@ def _share(value: float) -> str:
 
 
 def _signed(value: float) -> str:
-    """A number with its sign, as long as a minus as a plus."""
-    return f"{value:+.2f}".replace("-", "−")
+    """A number with its sign, a minus as wide as a plus; what rounds to nothing has no minus."""
+    return f"{round(value, 2) + 0.0:+.2f}".replace("-", "−")

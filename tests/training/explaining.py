@@ -3,14 +3,13 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-try:
-    import modeling_mmorient.explanation
-except ImportError:  # the interface alone, until the module is there
+if find_spec("modeling_mmorient.explanation") is None:  # the interface alone, until the module is there
 
     @dataclass(frozen=True)
     class _NeighborExplanation:
