@@ -217,7 +217,7 @@ def _graph_view(
 ) -> dict[str, Any]:
     shown = [_neighbor_view(neighbor, explanation, references) for neighbor in neighbors[:MAX_NEIGHBORS]]
     votes = {
-        name: sorted(task.votes[graph].items(), key=lambda entry: -entry[1])
+        name: _votes_view(task.votes[graph])
         for name, task in explanation.tasks.items()
         if graph in task.votes
     }
@@ -229,6 +229,14 @@ def _graph_view(
         "more": shown[FIRST_NEIGHBORS:],
         "left_out": neighbors[MAX_NEIGHBORS:],
         "votes": votes,
+    }
+
+
+def _votes_view(added: Mapping[str, float]) -> dict[str, Any]:
+    largest = sorted(added.items(), key=lambda entry: -abs(entry[1]))[:MAX_LABELS]
+    return {
+        "labels": sorted(largest, key=lambda entry: -entry[1]),
+        "left_out": len(added) - len(largest),
     }
 
 

@@ -256,12 +256,15 @@ def test_many_classes_show_the_probable_ones_and_a_table_of_all(meme: Meme) -> N
     labels = [f"class {index:02}" for index in range(40)]
     specs = task_specs({"many": labels, "labels": {"labels": labels, "kind": "multilabel"}})
     found = explanation(specs, labels=labels[:30])
-    page = _page(replace(meme, labels={"many": ["class 07"]}), found, specs)
-    likely = sorted(labels, key=lambda label: -found.tasks["many"].probabilities[label])
-    shown = {*likely[:MAX_LABELS], "class 07"}
-    assert f"{40 - len(shown)} less probable labels are in the table alone" in page.text
+    shares = found.tasks["many"].probabilities
+    rarest = min(labels, key=lambda label: shares[label])
+    page = _page(replace(meme, labels={"many": [rarest]}), found, specs)
+    assert f"{rarest} true {shares[rarest]:.1%}" in page.text  # what is true is shown, however improbable
+    assert f"{40 - MAX_LABELS - 1} less probable labels are in the table alone" in page.text
+    assert page.text.count("class 29 answer") == 1
     assert all(page.text.count(f"{label} ") >= 2 for label in labels)
     assert page.text.count("Parts of the model, for") == 1 + 3
+    assert page.text.count(f"; less to {40 - MAX_LABELS} others") == 2 * 2
 
 
 def test_nothing_in_the_data_becomes_markup(folder: Path) -> None:
@@ -289,7 +292,12 @@ def test_nothing_in_the_data_becomes_markup(folder: Path) -> None:
 
 def test_texts_in_any_script_stay_in_their_place(meme: Meme) -> None:
     for text in ("مرحبا بالعالم", "\u202eevil", "half a character \ud83d", "\x00\x1b", "a" * 5000):
-        page = _page(replace(meme, text=text), explanation(SPECS, text=text))
+        found = explanation(SPECS, text=text)
+        content = render_meme(
+            MemePage("m.html", "Row 7", replace(meme, text=text), found, SPECS), None, None, None, None
+        )
+        content.encode("utf-8")
+        page = Page(content)
         words = [entry for entry in page.all("p") if entry.get("class") == "words"]
         assert words and all(entry["dir"] == "auto" for entry in words)
 
