@@ -1,43 +1,8 @@
 """Explanations as a model gives them, made up."""
 
-import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from importlib.util import find_spec
-from types import ModuleType
-from typing import Any
 
 import numpy as np
-
-if find_spec("modeling_mmorient.explanation") is None:  # the interface alone, until the module is there
-
-    @dataclass(frozen=True)
-    class _NeighborExplanation:
-        id: str
-        similarity: float
-        weight: float
-        vote_weights: dict[str, float]
-        labels: dict[str, str | list[str]]
-
-    @dataclass(frozen=True)
-    class _TaskExplanation:
-        task: str
-        probabilities: dict[str, float]
-        decision: list[str]
-        contributions: dict[str, dict[str, float]]
-        votes: dict[str, dict[str, float]]
-
-    @dataclass(frozen=True)
-    class _Explanation:
-        tasks: dict[str, Any]
-        neighbors: dict[str, list[Any]]
-        region_attention: list[list[float]] | None
-        words: list[tuple[str, float]] | None
-
-    _module: Any = ModuleType("modeling_mmorient.explanation")
-    _module.NeighborExplanation, _module.TaskExplanation = _NeighborExplanation, _TaskExplanation
-    _module.Explanation, _module.explain = _Explanation, None
-    sys.modules[_module.__name__] = _module
 
 from modeling_mmorient.explanation import Explanation, NeighborExplanation, TaskExplanation
 from modeling_mmorient.task_specs import TaskSpec

@@ -14,8 +14,6 @@ from tests.training.predicting import TASKS, texts, write_rows
 from tests.training.test_report import Page
 from training.explain import BATCH_ROWS, main
 
-REAL_EXPLAIN = training.explain.explain
-
 
 @pytest.fixture
 def explained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, str | None]]:
@@ -156,7 +154,6 @@ def test_an_output_that_is_a_file_is_refused(saved_model: Path, explained: list[
     assert (tmp_path / "out").read_text() == "before"
 
 
-@pytest.mark.skipif(REAL_EXPLAIN is None, reason="the model does not explain yet")
 def test_a_models_own_explanation(saved_model: Path, folder: Path) -> None:
     picture = folder / "images" / "a.png"
     main([str(saved_model), str(folder / "out"), "--image", str(picture), "--text", "the cat votes"])
