@@ -360,27 +360,21 @@ class ReferenceBank:
             )
         kept = found[key]
         new = places[kept.indices[places, 0] == -2].unique()
-        if len(new):
-            present = self.present[modality][new]
-            queries = self.embeds(modality, new)
-            sought = self.search(modality, queries, present, k, threshold, exclude=new)
-            kept.indices[new], kept.similarities[new] = sought.indices, sought.similarities
+        sought = self._search_references(modality, new, k, threshold)
+        kept.indices[new], kept.similarities[new] = sought.indices, sought.similarities
         return Neighbors(kept.indices[places], kept.similarities[places])
+
+    def _search_references(
+        self, modality: str, places: torch.Tensor, k: int, threshold: float | None
+    ) -> Neighbors:
+        present = self.present[modality][places]
+        queries = self.embeds(modality, places)
+        return self.search(modality, queries, present, k, threshold, exclude=places)
 
     def neighbor_sum(self, modality: str, neighbors: Neighbors) -> tuple[torch.Tensor, torch.Tensor]:
         """Sum of the node features of that modality over each query's neighbours that have it, (B, d), and
         their number, (B, 1). Node features are the embeddings e at mean 0 and variance 1."""
-        stored = self._stored(modality)
-        total = torch.zeros(len(neighbors.indices), self.widths[modality], device=stored.codes.device)
-        number = total.new_zeros(len(total), 1)
-        # One neighbour of each query at a time: no (B, k, d) in memory, and always the same order.
-        for indices in neighbors.indices.unbind(1):
-            rows = (indices >= 0).nonzero().squeeze(-1)
-            rows = rows[stored.present[indices[rows]]]
-            nodes = stored.decode(indices[rows])
-            total[rows] += torch.nn.functional.layer_norm(nodes, nodes.shape[-1:])
-            number[rows] += 1
-        return total, number
+        return sum_nodes(self._stored(modality), neighbors.indices)
 
     def save(self, folder: str | Path) -> None:
         """Write the bank's two files into a folder; see `reference_files.py`."""
@@ -441,7 +435,7 @@ class ReferenceBank:
         for modality, index in dropped.items():
             settings = "".join(f", {name}={value}" for name, value in index.parameters.items())
             logger.warning(
-                f"the references have changed: the {modality} index is dropped, and searches are exact again. "
+                f"the references have changed: the {modality} index is dropped, searches are exact again. "
                 f"After the last edit, build_index({modality!r}, {index.factory!r}{settings}) builds another."
             )
 
@@ -456,6 +450,20 @@ class ReferenceBank:
         if modality not in MODALITIES:
             raise ValueError(f"`modality` is {modality!r}: choose one of {list(MODALITIES)}.")
         return self._references.embeds[modality]
+
+
+def sum_nodes(stored: StoredEmbeds, indices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """See [`ReferenceBank.neighbor_sum`]; `indices` (B, k) are rows of `stored`, or -1."""
+    total = torch.zeros(len(indices), stored.codes.shape[1], device=stored.codes.device)
+    number = total.new_zeros(len(total), 1)
+    # One neighbour of each query at a time: no (B, k, d) in memory, and always the same order.
+    for column in indices.unbind(1):
+        rows = (column >= 0).nonzero().squeeze(-1)
+        rows = rows[stored.present[column[rows]]]
+        nodes = stored.decode(column[rows])
+        total[rows] += torch.nn.functional.layer_norm(nodes, nodes.shape[-1:])
+        number[rows] += 1
+    return total, number
 
 
 def _collect(
