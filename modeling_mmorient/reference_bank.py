@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,7 @@ from .reference_checks import (
 )
 from .reference_embeds import STORAGE_DTYPES, StoredEmbeds
 from .reference_files import read_references, write_references
+from .reference_index import ReferenceIndex
 from .reference_search import find_neighbors
 from .task_specs import TaskSpec
 
@@ -47,6 +49,8 @@ class _References:
     label_counts: dict[str, torch.Tensor]
     # Of references as queries, by modality, k and threshold: found once, since nothing here changes.
     found: dict[tuple[str, int, float | None], Neighbors] = field(default_factory=dict)
+    # By modality, where one was built.
+    indexes: dict[str, ReferenceIndex] = field(default_factory=dict)
 
 
 class ReferenceBank:
@@ -174,11 +178,10 @@ class ReferenceBank:
         if twice := next((name for name in checked if name in old.places), None):
             raise ValueError(f"the bank has a reference {twice!r} already: use another id, or `replace` it.")
         new = self._encode(checked, embeds, present, labels)
-        self._references = _collect(
+        self._change(
             old.ids + new.ids,
             {name: stored.append(new.embeds[name]) for name, stored in old.embeds.items()},
             {name: torch.cat([values, new.labels[name]]) for name, values in old.labels.items()},
-            self.tasks,
         )
 
     def remove(self, ids: Sequence[str]) -> None:
@@ -191,11 +194,10 @@ class ReferenceBank:
         removed[self._known_places(check_ids(ids))] = True
         kept = (~removed).nonzero().squeeze(-1)
         old = self._references
-        self._references = _collect(
+        self._change(
             tuple(old.ids[place] for place in kept.tolist()),
             {name: stored.select(kept.to(self.device)) for name, stored in old.embeds.items()},
             {name: values[kept.to(self.device)] for name, values in old.labels.items()},
-            self.tasks,
         )
 
     def replace(
@@ -215,11 +217,10 @@ class ReferenceBank:
         places = self._known_places(checked)
         new = self._encode(checked, embeds, present, labels)
         at = places.to(self.device)
-        self._references = _collect(
+        self._change(
             old.ids,
             {name: stored.exchange(at, new.embeds[name]) for name, stored in old.embeds.items()},
             {name: own.index_copy(0, at, new.labels[name]) for name, own in old.labels.items()},
-            self.tasks,
         )
 
     def with_tasks(self, tasks: Mapping[str, TaskSpec]) -> ReferenceBank:
@@ -237,7 +238,8 @@ class ReferenceBank:
                 f"the references' labels of the tasks {lost} are left out: the tasks are others now."
             )
         labels = check_reference_labels(len(self), kept, bank.tasks)
-        bank._references = _collect(self.ids, self._references.embeds, labels, bank.tasks)
+        old = self._references
+        bank._references = _collect(self.ids, old.embeds, labels, bank.tasks, old.indexes)
         return bank.to(self.device)
 
     def _settings(self, tasks: Mapping[str, TaskSpec]) -> dict[str, Any]:
@@ -248,9 +250,39 @@ class ReferenceBank:
         """Move embeddings and labels, and so the search, to a device; returns the bank."""
         embeds = {name: stored.to(device) for name, stored in self._references.embeds.items()}
         labels = {name: values.to(device) for name, values in self._references.labels.items()}
-        self._references = _collect(self.ids, embeds, labels, self.tasks)
+        self._references = _collect(self.ids, embeds, labels, self.tasks, self._references.indexes)
         self.device = torch.device(device)
         return self
+
+    def build_index(self, modality: str, factory: str = "IVF1024,Flat", **parameters: float) -> None:
+        """Let later searches in a modality find their candidates in a FAISS index.
+
+        For banks that are too large to be searched exactly. A search then ranks the k + 9 candidates that
+        the index finds by the same cosines, with the same rule for equal ones, so that what it finds is in
+        the right order, but may miss some. Which candidates an index finds can depend on the batch in the
+        last bits of its own arithmetic.
+
+        An edit drops the index, with a warning. It is not saved with the bank.
+
+        Args:
+            modality: `image` or `text`.
+            factory: The index, as `faiss.index_factory` takes it.
+            parameters: Of the search, by FAISS's names, such as `nprobe=32` or `efSearch=64`: more find
+                more of the neighbours and take longer.
+
+        Raises:
+            ImportError: If FAISS is not installed (`pip install "modeling-mmorient[faiss]"`).
+            ValueError: If FAISS refuses the arguments or the number of references.
+        """
+        index = ReferenceIndex(self._stored(modality), factory, parameters)
+        indexes = {**self._references.indexes, modality: index}
+        self._references = dataclasses.replace(self._references, indexes=indexes, found={})
+
+    def drop_index(self, modality: str) -> None:
+        """Search exactly in a modality again; nothing happens where there is no index."""
+        self._stored(modality)  # that there is such a modality
+        indexes = {name: index for name, index in self._references.indexes.items() if name != modality}
+        self._references = dataclasses.replace(self._references, indexes=indexes, found={})
 
     def search(
         self,
@@ -265,7 +297,7 @@ class ReferenceBank:
 
         Of equally similar references the earlier counts. Zero vectors and missing modalities have no
         neighbours and are nobody's. A query's result is the same to the last bit alone, in any batch and
-        in any order.
+        in any order. With an index it is what the index finds; see `build_index`.
 
         Args:
             modality: `image` or `text`.
@@ -278,15 +310,35 @@ class ReferenceBank:
             exclude: (B,) the reference that is the query itself, -1 where there is none; see `places`.
 
         Raises:
-            ValueError: If an argument does not fit, or a present query is not finite.
+            ValueError: If an argument does not fit, or a present query is not finite; if k is None and the
+                modality has an index.
         """
-        stored = self._stored(modality)
+        present = self._check_search(modality, queries, present, k, threshold, exclude)
+        index = self._references.indexes.get(modality)
+        return find_neighbors(self._stored(modality), queries, present, k, threshold, exclude, index)
+
+    def _check_search(
+        self,
+        modality: str,
+        queries: torch.Tensor,
+        present: torch.Tensor | None,
+        k: int | None,
+        threshold: float | None,
+        exclude: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """Which queries are present, (B,), if a search's arguments fit."""
+        self._stored(modality)
         if present is None:
             present = torch.ones(len(queries), dtype=torch.bool, device=queries.device)
         check_search(queries, present, self.widths[modality], k, threshold)
         if exclude is not None:
             check_exclude(exclude, len(queries), len(self))
-        return find_neighbors(stored, queries, present, k, threshold, exclude)
+        if k is None and modality in self._references.indexes:
+            raise ValueError(
+                f"`k` is None, and the {modality} index finds a number of neighbours only: give `k` beside "
+                f"the threshold, or search without the index after drop_index({modality!r})."
+            )
+        return present
 
     def neighbors_of(self, modality: str, places: torch.Tensor, k: int, threshold: float | None) -> Neighbors:
         """The neighbours of references among the others, as `search` finds them.
@@ -308,27 +360,21 @@ class ReferenceBank:
             )
         kept = found[key]
         new = places[kept.indices[places, 0] == -2].unique()
-        if len(new):
-            present = self.present[modality][new]
-            queries = self.embeds(modality, new)
-            sought = self.search(modality, queries, present, k, threshold, exclude=new)
-            kept.indices[new], kept.similarities[new] = sought.indices, sought.similarities
+        sought = self._search_references(modality, new, k, threshold)
+        kept.indices[new], kept.similarities[new] = sought.indices, sought.similarities
         return Neighbors(kept.indices[places], kept.similarities[places])
+
+    def _search_references(
+        self, modality: str, places: torch.Tensor, k: int, threshold: float | None
+    ) -> Neighbors:
+        present = self.present[modality][places]
+        queries = self.embeds(modality, places)
+        return self.search(modality, queries, present, k, threshold, exclude=places)
 
     def neighbor_sum(self, modality: str, neighbors: Neighbors) -> tuple[torch.Tensor, torch.Tensor]:
         """Sum of the node features of that modality over each query's neighbours that have it, (B, d), and
         their number, (B, 1). Node features are the embeddings e at mean 0 and variance 1."""
-        stored = self._stored(modality)
-        total = torch.zeros(len(neighbors.indices), self.widths[modality], device=stored.codes.device)
-        number = total.new_zeros(len(total), 1)
-        # One neighbour of each query at a time: no (B, k, d) in memory, and always the same order.
-        for indices in neighbors.indices.unbind(1):
-            rows = (indices >= 0).nonzero().squeeze(-1)
-            rows = rows[stored.present[indices[rows]]]
-            nodes = stored.decode(indices[rows])
-            total[rows] += torch.nn.functional.layer_norm(nodes, nodes.shape[-1:])
-            number[rows] += 1
-        return total, number
+        return sum_nodes(self._stored(modality), neighbors.indices)
 
     def save(self, folder: str | Path) -> None:
         """Write the bank's two files into a folder; see `reference_files.py`."""
@@ -380,6 +426,19 @@ class ReferenceBank:
         known = {name: values.to(self.device) for name, values in known.items()}
         return _collect(ids, stored, known, self.tasks)
 
+    def _change(
+        self, ids: tuple[str, ...], embeds: dict[str, StoredEmbeds], labels: dict[str, torch.Tensor]
+    ) -> None:
+        """Take over what an edit has built."""
+        dropped = self._references.indexes
+        self._references = _collect(ids, embeds, labels, self.tasks)
+        for modality, index in dropped.items():
+            settings = "".join(f", {name}={value}" for name, value in index.parameters.items())
+            logger.warning(
+                f"the references have changed: the {modality} index is dropped, searches are exact again. "
+                f"After the last edit, build_index({modality!r}, {index.factory!r}{settings}) builds another."
+            )
+
     def _known_places(self, ids: tuple[str, ...]) -> torch.Tensor:
         places = self.places(ids)
         if (places < 0).any():
@@ -393,15 +452,30 @@ class ReferenceBank:
         return self._references.embeds[modality]
 
 
+def sum_nodes(stored: StoredEmbeds, indices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """See [`ReferenceBank.neighbor_sum`]; `indices` (B, k) are rows of `stored`, or -1."""
+    total = torch.zeros(len(indices), stored.codes.shape[1], device=stored.codes.device)
+    number = total.new_zeros(len(total), 1)
+    # One neighbour of each query at a time: no (B, k, d) in memory, and always the same order.
+    for column in indices.unbind(1):
+        rows = (column >= 0).nonzero().squeeze(-1)
+        rows = rows[stored.present[column[rows]]]
+        nodes = stored.decode(column[rows])
+        total[rows] += torch.nn.functional.layer_norm(nodes, nodes.shape[-1:])
+        number[rows] += 1
+    return total, number
+
+
 def _collect(
     ids: tuple[str, ...],
     embeds: dict[str, StoredEmbeds],
     labels: dict[str, torch.Tensor],
     tasks: Mapping[str, TaskSpec],
+    indexes: Mapping[str, ReferenceIndex] | None = None,
 ) -> _References:
     places = {name: place for place, name in enumerate(ids)}
     counts = {name: _count_labels(tasks[name], values) for name, values in labels.items()}
-    return _References(embeds, ids, places, labels, counts)
+    return _References(embeds, ids, places, labels, counts, indexes=dict(indexes or {}))
 
 
 def _count_labels(spec: TaskSpec, labels: torch.Tensor) -> torch.Tensor:

@@ -14,6 +14,7 @@ import torch
 
 from .features import Neighbors
 from .reference_embeds import StoredEmbeds, row_dot
+from .reference_index import ReferenceIndex
 
 # A block: at most that many queries, references and similarities at a time.
 BLOCK_QUERIES, BLOCK_REFERENCES, BLOCK_SIMILARITIES = 1024, 2**16, 2**21
@@ -37,8 +38,11 @@ def find_neighbors(
     k: int | None,
     threshold: float | None,
     exclude: torch.Tensor | None,
+    index: ReferenceIndex | None = None,
 ) -> Neighbors:
     """Neighbours among the stored embeddings; see [`ReferenceBank.search`].
+
+    With an index, which needs k, among the k + 9 candidates that it finds for each query.
 
     Beyond the stored embeddings, the queries and the result, memory holds one block: 2^21 similarities in
     float32 (8 MiB), what is written of the candidates among them (which are few; 256 MiB if all are,
@@ -46,7 +50,7 @@ def find_neighbors(
     """
     queries = queries.float()
     found = [
-        _search_block(stored, queries[rows], present[rows], k, threshold, _part(exclude, rows))
+        _search_block(stored, queries[rows], present[rows], k, threshold, _part(exclude, rows), index)
         for rows in _slices(queries.shape[0], BLOCK_QUERIES)
     ]
     width = k if k is not None else max((block.indices.shape[1] for block in found), default=0)
@@ -68,21 +72,24 @@ def _search_block(
     k: int | None,
     threshold: float | None,
     exclude: torch.Tensor | None,
+    index: ReferenceIndex | None,
 ) -> Neighbors:
     queries = queries.masked_fill(~present.unsqueeze(-1), 0.0)
     sought = _Sought(queries, row_dot(queries, queries).sqrt(), exclude, threshold)
     if k is None:
         best = _scan(stored, sought, None, exact=True)
+    elif index is not None:
+        found = index.candidates(sought.unit(), k + SPARE + 1)
+        possible = (found >= 0) & (sought.lengths > 0).unsqueeze(-1)
+        if exclude is not None:
+            possible &= found != exclude.unsqueeze(-1)
+        best = _rank(stored, sought, found, possible, k)
     else:
         coarse = _scan(stored, sought, k + SPARE, exact=False)
         # What is less similar than the k-th by more than the product's errors is no neighbour.
         least = coarse.similarities[:, k - 1 : k] - 2 * _margin(queries.shape[-1])
         near = (coarse.indices >= 0) & (coarse.similarities >= least)
-        rows, columns = near.nonzero().unbind(-1)
-        indices = coarse.indices[rows, columns]
-        order = (rows * len(stored) + indices).argsort()
-        best = _empty(len(queries), k, queries.device)
-        best = _merge(best, *_exact_pairs(stored, sought, rows[order], indices[order]), k)
+        best = _rank(stored, sought, coarse.indices, near, k)
         # Where the last candidate is about as similar as the k-th, there may be others like it.
         if (again := near[:, -1].nonzero().squeeze(-1)).numel():
             redone = _scan(stored, sought.select(again), k, exact=True)
@@ -102,6 +109,11 @@ class _Sought:
     @property
     def lowest(self) -> float:
         return -torch.inf if self.threshold is None else self.threshold
+
+    def unit(self) -> torch.Tensor:
+        """The queries' unit vectors in float32; zero vectors stay what they are."""
+        smallest = torch.finfo(torch.float64).tiny
+        return (self.queries / self.lengths.clamp(min=smallest).unsqueeze(-1)).float()
 
     def select(self, rows: torch.Tensor) -> "_Sought":
         exclude = None if self.exclude is None else self.exclude[rows]
@@ -133,8 +145,7 @@ def _approximations(stored: StoredEmbeds, sought: _Sought) -> Iterator[tuple[int
 
     Blocks are as wide as a multiple of GROUP; -inf stands for what is no neighbour and behind the last.
     """
-    smallest = torch.finfo(torch.float64).tiny
-    unit = (sought.queries / sought.lengths.clamp(min=smallest).unsqueeze(-1)).float()
+    unit = sought.unit()
     count = len(unit)
     if not count:
         return
@@ -195,6 +206,17 @@ def _candidates(
     values = groups[row, group]
     place, column = (values > floor[row].unsqueeze(-1)).nonzero().unbind(-1)
     return row[place], GROUP * group[place] + column, values[place, column]
+
+
+def _rank(
+    stored: StoredEmbeds, sought: _Sought, indices: torch.Tensor, chosen: torch.Tensor, k: int
+) -> Neighbors:
+    """The k best by cosines in float64 of the candidates (B, c) that are chosen (B, c)."""
+    rows, columns = chosen.nonzero().unbind(-1)
+    candidates = indices[rows, columns]
+    order = (rows * len(stored) + candidates).argsort()
+    best = _empty(len(indices), k, indices.device)
+    return _merge(best, *_exact_pairs(stored, sought, rows[order], candidates[order]), k)
 
 
 def _exact_pairs(
