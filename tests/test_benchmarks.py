@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.training.test_train import frozen_recipe
+from training.train import main
 
 ROOT = Path(__file__).parents[1]
 
@@ -54,3 +55,15 @@ def test_linear_baseline(tmp_path: Path) -> None:
     assert {"sentiment", "setting", "sarcasm"} < set(scores)
     mean = scores.pop("mean of 3 tasks on the validation rows")
     assert mean == pytest.approx(sum(scores.values()) / 3, abs=1e-3)
+
+
+@pytest.mark.slow
+def test_teaching(tmp_path: Path) -> None:
+    recipe = frozen_recipe(tmp_path, max_steps=2)
+    main(recipe)
+    figures = tmp_path / "figures.json"
+    table = run("teaching", str(tmp_path / "out"), *recipe, "--json", str(figures))
+    found = json.loads(figures.read_text())
+    assert set(found) == {"sentiment", "setting", "sarcasm"} <= set(table.split())
+    for shares in found.values():
+        assert shares["taught"] + shares["others"] == 24 and 0 <= shares["right_after"] <= 1

@@ -1,4 +1,4 @@
-"""`Trainer` for several tasks with partial labels, and for models whose graphs span the batch."""
+"""`Trainer` for several tasks with partial labels, and for models with references."""
 
 import json
 import math
@@ -32,7 +32,7 @@ class MultitaskTrainer(Trainer):
 
     - The loss of each task is a mean over the known labels of the whole optimizer step, however many
       batches and processes it is made of, so that accumulation does not change the gradient.
-    - In multi-process training the relation graphs and HIMA's stage 2 span the global batch.
+    - In multi-process training HIMA's stage 2, and graphs that join the batch, span the global batch.
     - The log holds the health of the relation graphs, and a warning where one is empty or complete.
     - Evaluations do not change the training.
     - A checkpoint's weights are loaded the way they were saved, whatever the encoders.

@@ -1,0 +1,118 @@
+"""What a model learns from references alone: near-copies of memes that it gets wrong, before and after.
+
+    python benchmarks/teaching.py MODEL RECIPE.yaml [--field value ...] [--json FILE]
+
+For each task: the test rows (without any, the validation rows) whose answer is wrong become references with
+their labels, without training. Asked are near-copies of them: the picture smaller, brighter and compressed
+anew, the text in lower case and without its last word. Beside them stand near-copies of the rows that were
+right and are no references, which should stay right. Afterwards the references are forgotten again.
+"""
+
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+from PIL import Image, ImageEnhance
+
+from modeling_mmorient.features import EncodedFeatures
+from modeling_mmorient.image_input import load_picture
+from modeling_mmorient.multitask import IGNORE_INDEX
+from training.batches import raw_inputs
+from training.recipe import parse_recipe
+from training.saved_models import load_saved_model
+from training.splits import checked_splits
+
+BATCH_ROWS = 64
+
+
+def near_copy(row: dict[str, Any]) -> dict[str, Any]:
+    """The same meme as somebody else would post it."""
+    picture, text = row["image"], row["text"]
+    if picture is not None:
+        small = load_picture(picture)
+        small = small.resize([max(1, round(0.8 * side)) for side in small.size], Image.Resampling.BILINEAR)
+        file = io.BytesIO()
+        ImageEnhance.Brightness(small).enhance(1.15).save(file, "JPEG", quality=50)
+        picture = file.getvalue()
+    if text is not None:
+        words = text.lower().split()
+        text = " ".join(words[:-1] if len(words) > 1 else words)
+    return {**row, "image": picture, "text": text}
+
+
+@torch.no_grad()
+def answers(model: Any, features: list[EncodedFeatures], task: str) -> torch.Tensor:
+    """Decisions (N,) of one task."""
+    logits = torch.cat([model(**part.as_inputs()).logits[task] for part in features])
+    return model.decisions(model.probabilities({task: logits}))[task]
+
+
+@torch.no_grad()
+def encoded(model: Any, processor: Any, rows: list[dict[str, Any]]) -> list[EncodedFeatures]:
+    parts = [rows[start : start + BATCH_ROWS] for start in range(0, len(rows), BATCH_ROWS)]
+    return [model.encode(**raw_inputs(processor, part)) for part in parts]
+
+
+def teach(model: Any, processor: Any, rows: list[dict[str, Any]], task: str) -> dict[str, float]:
+    """Shares of near-copies answered as their originals are labelled, before and after."""
+    rows = [row for row in rows if row["labels"][task] != IGNORE_INDEX]
+    truth = torch.tensor([row["labels"][task] for row in rows])
+    copies = encoded(model, processor, [near_copy(row) for row in rows])
+    before = answers(model, copies, task) == truth
+    wrong = (answers(model, encoded(model, processor, rows), task) != truth).nonzero().squeeze(-1)
+    ids = [f"taught {row}" for row in wrong.tolist()]
+    number = 0
+    for part in encoded(model, processor, [rows[row] for row in wrong.tolist()]):
+        size = len(part.image_present)
+        labels = {task: truth[wrong[number : number + size]]}
+        model.add_references(part, ids[number : number + size], labels)
+        number += size
+    after = answers(model, copies, task) == truth
+    model.remove_references(ids)
+    taught = torch.zeros(len(rows), dtype=torch.bool)
+    taught[wrong] = True
+    return {
+        "taught": int(taught.sum()),
+        "right_before": before[taught].float().mean().item(),
+        "right_after": after[taught].float().mean().item(),
+        "others": int((~taught).sum()),
+        "others_right_before": before[~taught].float().mean().item(),
+        "others_right_after": after[~taught].float().mean().item(),
+    }
+
+
+def main(argv: list[str]) -> None:
+    if len(argv) < 2:
+        sys.exit(__doc__)
+    target = None
+    if "--json" in argv:
+        place = argv.index("--json")
+        target = Path(argv[place + 1])
+        argv = argv[:place] + argv[place + 2 :]
+    model, processor = load_saved_model(argv[0])
+    recipe = parse_recipe(argv[1:])
+    parts = checked_splits(recipe.data, recipe.training.seed).parts
+    rows = list(parts.get("test", parts["validation"]).to_dataset())
+    specs = model.config.task_specs
+    found = {
+        name: teach(model, processor, rows, name) for name, spec in specs.items() if spec.kind != "multilabel"
+    }
+    print(
+        f"{'task':<16}{'taught':>8}{'right before':>14}{'after':>8}{'others':>9}{'right before':>14}{'after':>8}"
+    )
+    for name, shares in found.items():
+        print(
+            f"{name:<16}{shares['taught']:>8}{shares['right_before']:>14.3f}{shares['right_after']:>8.3f}"
+            f"{shares['others']:>9}{shares['others_right_before']:>14.3f}{shares['others_right_after']:>8.3f}"
+        )
+    if target is not None:
+        target.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
