@@ -102,14 +102,11 @@ def main(argv: list[str]) -> None:
     found = {
         name: teach(model, processor, rows, name) for name, spec in specs.items() if spec.kind != "multilabel"
     }
-    print(
-        f"{'task':<16}{'taught':>8}{'right before':>14}{'after':>8}{'others':>9}{'right before':>14}{'after':>8}"
-    )
+    columns = ("taught", "right before", "after", "others", "right before", "after")
+    print(f"{'task':<16}" + "".join(f"{column:>14}" for column in columns))
     for name, shares in found.items():
-        print(
-            f"{name:<16}{shares['taught']:>8}{shares['right_before']:>14.3f}{shares['right_after']:>8.3f}"
-            f"{shares['others']:>9}{shares['others_right_before']:>14.3f}{shares['others_right_after']:>8.3f}"
-        )
+        numbers = (f"{value:.3f}" if isinstance(value, float) else str(value) for value in shares.values())
+        print(f"{name:<16}" + "".join(f"{number:>14}" for number in numbers))
     if target is not None:
         target.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
 
