@@ -5,9 +5,11 @@
 References are unit vectors in 512 dimensions around random centres, queries are others around the same
 ones; the 16 nearest of each are sought, exactly. `faiss` is `IndexFlatIP` of faiss-cpu on the same vectors
 with as many threads; without faiss-cpu the column is missing. Backends take turns within one process, so
-that whatever else the machine does hits them alike; the median of the repetitions counts. Peak memory is
-what a search by the most queries holds beyond the bank, measured in a process of its own (this reads
-Linux's /proc). Recall is the share of the neighbours by float32 that are found with another storage dtype.
+that whatever else the machine does hits them alike; the median of the repetitions counts. From 100,000
+references on, `ivf` is the float32 bank with an index of 1,024 lists (`build_index`), of which a search looks
+into 32. Memory is in MiB, measured in a process of its own (this reads Linux's /proc): `bank` is what the
+bank holds, `search` what a search by the most queries holds beyond it at its peak. Recall is the share of
+the neighbours by float32 that are found with another storage dtype, or with the index.
 """
 
 import argparse
@@ -36,6 +38,8 @@ except ImportError:  # pip install faiss-cpu
     faiss = None
 
 WIDTH, NEIGHBORS, CLUSTERS = 512, 16, 1000
+# The index, and from which number of references on it is timed.
+INDEX, PROBES, INDEXED_FROM = "IVF1024,Flat", 32, 100_000
 # Entries of the noise around a centre; those of a centre have the variance 1 / WIDTH.
 NOISE = 0.7
 
@@ -50,7 +54,7 @@ def vectors(count: int, seed: int) -> torch.Tensor:
 
 
 def build_bank(references: torch.Tensor, dtype: str) -> ReferenceBank:
-    bank = ReferenceBank(WIDTH, WIDTH, dtype=dtype)
+    bank = ReferenceBank(WIDTH, 1, dtype=dtype)
     bank.add([str(place) for place in range(len(references))], {"image": references})
     return bank
 
@@ -61,11 +65,18 @@ def build_backends(references: torch.Tensor) -> dict[str, Callable[[torch.Tensor
     def searched(bank: ReferenceBank) -> Callable[[torch.Tensor], torch.Tensor]:
         return lambda queries: bank.search("image", queries, k=NEIGHBORS).indices
 
-    found = {dtype: searched(build_bank(references, dtype)) for dtype in STORAGE_DTYPES}
+    banks = {dtype: build_bank(references, dtype) for dtype in STORAGE_DTYPES}
+    found = {dtype: searched(bank) for dtype, bank in banks.items()}
     if faiss is not None:
         faiss.omp_set_num_threads(torch.get_num_threads())
         index = faiss.IndexFlatIP(WIDTH)
         index.add(references.numpy())
+        if len(references) >= INDEXED_FROM:
+            indexed = banks["float32"].with_tasks({})  # shares the embeddings
+            start = time.perf_counter()
+            indexed.build_index("image", INDEX, nprobe=PROBES)
+            print(f"{INDEX} over {len(references)} references: {time.perf_counter() - start:.0f} s to build")
+            found["ivf"] = searched(indexed)
         found["faiss"] = lambda queries: torch.from_numpy(index.search(queries.numpy(), NEIGHBORS)[1])
     return found
 
@@ -75,24 +86,28 @@ def recall(found: torch.Tensor, expected: torch.Tensor) -> float:
     return float((expected.unsqueeze(-1) == found.unsqueeze(1)).any(-1).float().mean())
 
 
-def peak_memory(dtype: str, size: int, queries: int) -> float:
-    """Peak MiB of a search beyond the bank and what a small search needs, in a fresh process."""
+def memory(dtype: str, size: int, queries: int) -> tuple[float, float]:
+    """MiB of a bank, and peak MiB of a search beyond it and what a small search needs, in a fresh process."""
     command = [sys.executable, __file__, "--memory-of", dtype, str(size), str(queries)]
     # Every larger block of memory goes back at once, so that none is left over from building the bank.
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"}
     result = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
-    return float(result.stdout)
+    bank, search = map(float, result.stdout.split())
+    return bank, search
 
 
-def _print_peak(dtype: str, size: int, queries: int) -> None:
-    bank = build_bank(vectors(size, 1), dtype)
+def _print_memory(dtype: str, size: int, queries: int) -> None:
     sought = vectors(queries, 2)
-    bank.search("image", sought[:1], k=1)  # libraries, thread pools
+    build_bank(sought, dtype)  # libraries, thread pools
+    before = _resident("VmRSS")
+    bank = build_bank(vectors(size, 1), dtype)
+    held = _resident("VmRSS") - before
+    bank.search("image", sought[:1], k=1)
     # Linux keeps a process's peak in its status and starts it anew when asked to.
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     before = _resident("VmRSS")
     bank.search("image", sought, k=NEIGHBORS)
-    print(_resident("VmHWM") - before)
+    print(held, _resident("VmHWM") - before)
 
 
 def _resident(field: str) -> float:
@@ -133,25 +148,27 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.memory_of:
         dtype, size, queries = arguments.memory_of
-        _print_peak(dtype, int(size), int(queries))
+        _print_memory(dtype, int(size), int(queries))
         return
     version = "no faiss-cpu" if faiss is None else f"faiss-cpu {faiss.__version__}"
     load = os.getloadavg()[0]
     print(f"torch {torch.__version__}, {version}, {torch.get_num_threads()} threads, load {load:.1f}")
     print(
-        f"{'references':>10} {'queries':>7} {'backend':<9}{'ms':>10}{'vs faiss':>10}{'recall':>8}{'MiB':>7}"
+        f"{'references':>10} {'queries':>7} {'backend':<9}{'ms':>10}{'vs faiss':>10}{'recall':>8}"
+        f"{'bank':>7}{'search':>8}"
     )
     rows = []
     for size in arguments.sizes:
         for row in measure(size, arguments.queries, arguments.repetitions):
             ratio = f"{row['vs_faiss']:.2f}x" if "vs_faiss" in row else ""
-            peak = ""
-            if row["backend"] != "faiss" and row["queries"] == max(arguments.queries):
-                row["peak_mib"] = peak_memory(str(row["backend"]), size, int(row["queries"]))
-                peak = f"{row['peak_mib']:.0f}"
+            held = ""
+            if row["backend"] in STORAGE_DTYPES and row["queries"] == max(arguments.queries):
+                bank, search = memory(str(row["backend"]), size, int(row["queries"]))
+                row |= {"bank_mib": bank, "search_mib": search}
+                held = f"{bank:>7.0f}{search:>8.0f}"
             print(
                 f"{size:>10} {row['queries']:>7} {row['backend']:<9}{row['ms']:>10.2f}{ratio:>10}"
-                f"{row['recall']:>8.4f}{peak:>7}",
+                f"{row['recall']:>8.4f}{held}",
                 flush=True,
             )
             rows.append(row)

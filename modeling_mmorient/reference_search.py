@@ -49,10 +49,12 @@ def find_neighbors(
     because all references are copies of one), and some arrays of 1,024 x d.
     """
     queries = queries.float()
-    found = [
-        _search_block(stored, queries[rows], present[rows], k, threshold, _part(exclude, rows), index)
-        for rows in _slices(queries.shape[0], BLOCK_QUERIES)
-    ]
+    # The errors that `_margin` allows for are those of float32.
+    with torch.autocast(queries.device.type, enabled=False):
+        found = [
+            _search_block(stored, queries[rows], present[rows], k, threshold, _part(exclude, rows), index)
+            for rows in _slices(queries.shape[0], BLOCK_QUERIES)
+        ]
     width = k if k is not None else max((block.indices.shape[1] for block in found), default=0)
     result = Neighbors(
         torch.full((queries.shape[0], width), -1, device=queries.device),
@@ -149,15 +151,23 @@ def _approximations(stored: StoredEmbeds, sought: _Sought) -> Iterator[tuple[int
     count = len(unit)
     if not count:
         return
+    few = count < FEW_QUERIES
     size = max(TILE, min(BLOCK_REFERENCES, BLOCK_SIMILARITIES // count // GROUP * GROUP))
+    # A product with few queries uses no reference twice: tiles only keep what is converted small.
+    tiled = TILE if not few or stored.codes.dtype != torch.float32 else size
+    if few and count < LEAST_QUERIES:
+        unit = unit.repeat(LEAST_QUERIES, 1)
     memory = unit.new_empty(count, size)
     for block in _slices(len(stored), size):
         width = block.stop - block.start
         similarities = memory[:, : GROUP * math.ceil(width / GROUP)]
         similarities[:, width:] = -torch.inf
-        for tile in _slices(width, TILE):
+        for tile in _slices(width, tiled):
             codes = stored.codes[block.start + tile.start : block.start + tile.stop].float()
-            _multiply(unit, codes, similarities[:, tile])
+            if few:
+                similarities[:, tile] = torch.mm(codes, unit.T).T[:count]
+            else:
+                torch.mm(unit, codes.T, out=similarities[:, tile])
         norms = stored.norms[block]
         similarities[:, :width] *= norms.reciprocal().float()
         if not norms.all():
@@ -167,16 +177,6 @@ def _approximations(stored: StoredEmbeds, sought: _Sought) -> Iterator[tuple[int
             rows = ((own >= 0) & (own < width)).nonzero().squeeze(-1)
             similarities[rows, own[rows]] = -torch.inf
         yield block.start, similarities
-
-
-def _multiply(unit: torch.Tensor, codes: torch.Tensor, out: torch.Tensor) -> None:
-    """Write the products of all rows (B, d) and (R, d) to `out` (B, R)."""
-    with torch.autocast(unit.device.type, enabled=False):
-        if len(unit) >= FEW_QUERIES:
-            torch.mm(unit, codes.T, out=out)
-        else:
-            rows = unit if len(unit) >= LEAST_QUERIES else unit.repeat(LEAST_QUERIES, 1)
-            out.copy_(torch.mm(codes, rows.T).T[: len(unit)])
 
 
 def _margin(dim: int) -> float:
@@ -226,8 +226,9 @@ def _exact_pairs(
     cosines = sought.lengths.new_empty(len(rows))
     for pairs in _slices(len(rows), BLOCK_PAIRS):
         row, index = rows[pairs], indices[pairs]
-        products = row_dot(sought.queries[row], stored.codes[index])
-        cosines[pairs] = products / (sought.lengths[row] * stored.norms[index])
+        # Twice as fast as indexing.
+        queries, codes = sought.queries.index_select(0, row), stored.codes.index_select(0, index)
+        cosines[pairs] = row_dot(queries, codes) / (sought.lengths[row] * stored.norms[index])
     above = cosines > sought.lowest
     return rows[above], indices[above], cosines[above]
 
