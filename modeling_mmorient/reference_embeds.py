@@ -73,6 +73,19 @@ class StoredEmbeds:
         """The embeddings e of the given rows in float32, (n, d)."""
         return self.codes[indices].float() * self.scales[indices].unsqueeze(-1)
 
+    def node_sum(self, indices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """See [`ReferenceBank.neighbor_sum`]; `indices` (B, k) are own rows, or -1."""
+        total = torch.zeros(len(indices), self.codes.shape[1], device=self.codes.device)
+        number = total.new_zeros(len(total), 1)
+        # One neighbour of each query at a time: no (B, k, d) in memory, and always the same order.
+        for column in indices.unbind(1):
+            rows = (column >= 0).nonzero().squeeze(-1)
+            rows = rows[self.present[column[rows]]]
+            nodes = self.decode(column[rows])
+            total[rows] += torch.nn.functional.layer_norm(nodes, nodes.shape[-1:])
+            number[rows] += 1
+        return total, number
+
     def select(self, indices: torch.Tensor) -> StoredEmbeds:
         """Of these rows alone, in this order."""
         return StoredEmbeds(*(values[indices] for values in self._values()))

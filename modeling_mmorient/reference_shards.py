@@ -6,14 +6,14 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 import torch
 from torch import distributed
 
 from .features import Neighbors
 from .global_batch import GlobalBatch
-from .reference_bank import ReferenceBank, sum_nodes
+from .reference_bank import ReferenceBank
 from .reference_checks import MODALITIES
 from .reference_embeds import StoredEmbeds
 from .reference_search import find_neighbors
@@ -57,16 +57,11 @@ class ShardedReferences(ReferenceBank):
         self._masks = {
             name: (whole.embeds[name].present.clone(), whole.embeds[name].norms > 0) for name in MODALITIES
         }
-        self._references = type(whole)(
-            {name: stored.select(rows) for name, stored in whole.embeds.items()},
-            whole.ids,
-            whole.places,
-            whole.labels,
-            whole.label_counts,
-        )
+        own = {name: stored.select(rows) for name, stored in whole.embeds.items()}
+        self._references = whole.replace(embeds=own, indexes={})
 
     def __repr__(self) -> str:
-        return f"{super().__repr__()[:-1]}, own={self._own})".replace("ReferenceBank", "ShardedReferences", 1)
+        return f"{super().__repr__()[:-1]}, own={self._own})"
 
     @classmethod
     def load(cls, folder: str | Path) -> ShardedReferences:
@@ -83,8 +78,8 @@ class ShardedReferences(ReferenceBank):
         self._stored(modality)
         return self._masks[modality][1].nonzero().squeeze(-1)
 
-    def to(self, device: torch.device | str) -> ShardedReferences:
-        """Move embeddings and labels, and so the search, to a device; returns the bank."""
+    def to(self, device: torch.device | str) -> Self:
+        """Move embeddings and labels, and so the search, to a device; returns itself."""
         super().to(device)
         self._masks = {name: (has.to(device), can.to(device)) for name, (has, can) in self._masks.items()}
         return self
@@ -127,7 +122,7 @@ class ShardedReferences(ReferenceBank):
             has = self.present[modality][places]
             norms = nodes.new_zeros(len(nodes), dtype=torch.float64)
             stored = StoredEmbeds(nodes, nodes.new_ones(len(nodes)), has, norms)
-            blocks.append(sum_nodes(stored, block.masked_scatter(block >= 0, numbered)))
+            blocks.append(stored.node_sum(block.masked_scatter(block >= 0, numbered)))
         total, number = zip(*blocks, strict=True)
         return torch.cat(total), torch.cat(number)
 

@@ -68,3 +68,19 @@ def test_teaching(tmp_path: Path) -> None:
     for shares in found.values():
         assert shares["taught"] + shares["others"] == 18  # a quarter of the drawn memes
         assert 0 <= shares["right_before"] <= 1 and 0 <= shares["right_after"] <= 1
+
+
+@pytest.mark.slow
+def test_graph_variants(tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    (recipe,) = frozen_recipe(tmp_path)
+    options = ("--seeds", "1", "2", "--json", str(figures), "--", "--max_steps", "2")
+    table = run("graph_variants", recipe, str(tmp_path / "runs"), *options)
+    found = json.loads(figures.read_text())
+    assert list(found["runs"]) == ["none", "batch", "bank", "bank, votes"]
+    means = {(row["variant"], row["task"]): row["mean"] for row in found["summary"]}
+    for variant, runs in found["runs"].items():
+        scores = [one["sarcasm"] for one in runs]
+        assert means[variant, "sarcasm"] == pytest.approx(sum(scores) / 2) and variant in table
+    gains = {row["gain"] for row in found["summary"] if row["variant"] == "none"}
+    assert gains == {0.0}
