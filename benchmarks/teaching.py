@@ -58,8 +58,12 @@ def encoded(model: Any, processor: Any, rows: list[dict[str, Any]]) -> list[Enco
     return [model.encode(**raw_inputs(processor, part)) for part in parts]
 
 
-def teach(model: Any, processor: Any, rows: list[dict[str, Any]], task: str) -> dict[str, float]:
-    """Shares of near-copies answered as their originals are labelled, before and after."""
+def share(right: torch.Tensor) -> float | None:
+    return right.float().mean().item() if len(right) else None
+
+
+def teach(model: Any, processor: Any, rows: list[dict[str, Any]], task: str) -> dict[str, float | None]:
+    """Shares of near-copies answered as their originals are labelled, before and after; None of no rows."""
     rows = [row for row in rows if row["labels"][task] != IGNORE_INDEX]
     truth = torch.tensor([row["labels"][task] for row in rows])
     copies = encoded(model, processor, [near_copy(row) for row in rows])
@@ -78,11 +82,11 @@ def teach(model: Any, processor: Any, rows: list[dict[str, Any]], task: str) -> 
     taught[wrong] = True
     return {
         "taught": int(taught.sum()),
-        "right_before": before[taught].float().mean().item(),
-        "right_after": after[taught].float().mean().item(),
+        "right_before": share(before[taught]),
+        "right_after": share(after[taught]),
         "others": int((~taught).sum()),
-        "others_right_before": before[~taught].float().mean().item(),
-        "others_right_after": after[~taught].float().mean().item(),
+        "others_right_before": share(before[~taught]),
+        "others_right_after": share(after[~taught]),
     }
 
 
@@ -105,7 +109,9 @@ def main(argv: list[str]) -> None:
     columns = ("taught", "right before", "after", "others", "right before", "after")
     print(f"{'task':<16}" + "".join(f"{column:>14}" for column in columns))
     for name, shares in found.items():
-        numbers = (f"{value:.3f}" if isinstance(value, float) else str(value) for value in shares.values())
+        numbers = (
+            f"{value:.3f}" if isinstance(value, float) else str(value or "-") for value in shares.values()
+        )
         print(f"{name:<16}" + "".join(f"{number:>14}" for number in numbers))
     if target is not None:
         target.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")

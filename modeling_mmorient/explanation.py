@@ -50,7 +50,8 @@ class TaskExplanation:
         probabilities: By label, calibrated.
         decision: The answer: one label, or those of a `multilabel` task that hold.
         contributions: By branch and label: the label's logit less what it is without the branch, whose
-            features are zero then. They do not add up to the logit: the learner is not linear.
+            features are zero then. They do not add up to the logit: the learner is not linear. (Logits of
+            an `ordinal` task are the log-probabilities of its labels.)
         votes: By graph and label: what the neighbours' votes add to the logit, exactly. Empty without votes.
     """
 

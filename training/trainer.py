@@ -38,10 +38,19 @@ class MultitaskTrainer(Trainer):
     - A checkpoint's weights are loaded the way they were saved, whatever the encoders.
     - A checkpoint is sealed when all of it is written (`training/checkpoints.py`); only then an older one
       may go.
+
+    Raises:
+        ValueError: If one process has several GPUs, which would split a batch's graph.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        if self.args.n_gpu > 1:
+            raise ValueError(
+                f"one process has {self.args.n_gpu} GPUs, among which `Trainer` would split every batch and "
+                "its relation graph: start a process for each with `accelerate launch`, or let this one see "
+                "a single GPU (CUDA_VISIBLE_DEVICES=0)."
+            )
         self.model_accepts_loss_kwargs = True
         self._graph_health: dict[str, GraphHealth] | None = None
         self._warned: set[tuple[str, str]] = set()

@@ -6,11 +6,12 @@ import os
 import signal
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
+from torch import distributed, multiprocessing, nn
 
 from modeling_mmorient import MMOrientConfig, MMOrientForMultitaskClassification, MMOrientModel
 
@@ -55,33 +56,62 @@ def test_references_change_predictions_and_votes_add_to_them(kind, make_known, m
         torch.testing.assert_close(without[task] + added, logits)
 
 
+def pool_of_rows(make_inputs, kind, rows=40):
+    """Rows of which some lack a modality."""
+    missing = torch.rand(rows, generator=torch.Generator().manual_seed(0))
+    presence = {"image_present": missing > 0.2, "text_present": missing < 0.8}
+    return make_inputs(kind, rows, seed=1) | presence
+
+
+@torch.no_grad()
+def answers_alone(model, pool):
+    rows = range(len(pool["image_present"]))
+    return [{task: v[0] for task, v in model(**row_of(pool, row)).logits.items()} for row in rows]
+
+
+@torch.no_grad()
+def largest_difference(model, pool, alone, pairings, seed):
+    """Of a row's logits in random batches of 1 to 64 rows in any order, with repeats and more padding."""
+    generator = torch.Generator().manual_seed(seed)
+    done, worst = 0, 0.0
+    while done < pairings:
+        size = int(torch.randint(1, 65, (), generator=generator))
+        order = torch.randint(0, len(alone), (size,), generator=generator)
+        batch = {name: values[order] for name, values in pool.items()}
+        extra = int(torch.randint(0, 4, (), generator=generator))
+        if extra and "token_features" in batch:  # at the end of the text
+            batch["token_features"] = nn.functional.pad(batch["token_features"], (0, 0, 0, extra), value=5.0)
+            batch["attention_mask"] = nn.functional.pad(batch["attention_mask"], (0, extra))
+        for task, values in model(**batch).logits.items():
+            expected = torch.stack([alone[row][task] for row in order.tolist()])
+            worst = max(worst, (values - expected).abs().max().item())
+        done += size
+    return worst
+
+
 @pytest.mark.parametrize(("kind", "pairings"), [("features", 8000), ("vision", 2000)])
 def test_a_row_gets_the_same_answer_in_any_batch(kind, pairings, make_known, make_inputs):
-    """Random batches of 1 to 64 rows in any order, with repeats, padding and missing modalities."""
-    model, rows = make_known(kind), 40
-    pool = make_inputs(kind, rows, seed=1)
-    generator = torch.Generator().manual_seed(0)
-    missing = torch.rand(rows, generator=generator)
-    pool |= {"image_present": missing > 0.2, "text_present": missing < 0.8}
-    with torch.no_grad():
-        alone = [model(**row_of(pool, row)).logits for row in range(rows)]
-        done, worst = 0, 0.0
-        while done < pairings:
-            size = int(torch.randint(1, 65, (), generator=generator))
-            order = torch.randint(0, rows, (size,), generator=generator)
-            batch = {name: values[order] for name, values in pool.items()}
-            # More padding than the rows need, at the end of the text.
-            if (extra := int(torch.randint(0, 4, (), generator=generator))) and kind == "features":
-                batch["token_features"] = nn.functional.pad(
-                    batch["token_features"], (0, 0, 0, extra), value=5.0
-                )
-                batch["attention_mask"] = nn.functional.pad(batch["attention_mask"], (0, extra))
-            logits = model(**batch).logits
-            for place, row in enumerate(order.tolist()):
-                for task, values in logits.items():
-                    worst = max(worst, (values[place] - alone[row][task][0]).abs().max().item())
-            done += size
-    assert worst <= 1e-5
+    model, pool = make_known(kind), pool_of_rows(make_inputs, kind)
+    assert largest_difference(model, pool, answers_alone(model, pool), pairings, seed=0) <= 1e-5
+
+
+def one_of_two(rank, folder):
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", f"file://{folder}/store", timedelta(seconds=60), 2, rank)
+    model = MMOrientForMultitaskClassification.from_pretrained(folder)
+    given = torch.load(f"{folder}/given.pt", weights_only=True)
+    worst = largest_difference(model, given["pool"], given["alone"], 1000, seed=rank)
+    torch.save(worst, f"{folder}/{rank}.pt")
+    distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_answers_of_one(make_known, make_inputs, tmp_path):
+    model, pool = make_known(), pool_of_rows(make_inputs, "features")
+    model.save_pretrained(tmp_path)
+    torch.save({"pool": pool, "alone": answers_alone(model, pool)}, tmp_path / "given.pt")
+    multiprocessing.spawn(one_of_two, (str(tmp_path),), nprocs=2)
+    assert max(torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)) <= 1e-5
 
 
 def votes_by_hand(model, found, row, graph, task):

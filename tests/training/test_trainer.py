@@ -85,6 +85,13 @@ def update(
     return torch.nn.utils.parameters_to_vector(model.parameters()).detach() - before
 
 
+def test_one_process_with_several_gpus_is_refused(make_model: Callable[..., Any], tmp_path: Path) -> None:
+    arguments = TrainingArguments(output_dir=str(tmp_path), report_to="none", use_cpu=True)
+    arguments._n_gpu = 2
+    with pytest.raises(ValueError, match=r"2 GPUs.*accelerate launch"):
+        MultitaskTrainer(model=make_model(tasks=TASKS), args=arguments)
+
+
 @pytest.mark.parametrize("learned_shares", [False, True])
 def test_accumulation_over_unevenly_labeled_batches_gives_the_same_update(
     make_model: Callable[..., Any], tmp_path: Path, learned_shares: bool
