@@ -109,15 +109,19 @@ class StoredEmbeds:
 
 
 def row_dot(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Σ_j a_ij b_ij of each row in float64, (n,), from a and b (n, d).
+    """Σ_j a_ij b_ij of each row in float64, (n,), from a and b (n, d); see `sum_by_halves`."""
+    return sum_by_halves(a.double() * b.double())
 
-    The d products are added by halves, elementwise: unlike a matrix product's or a reduction's, a row's
-    result is the same to the last bit whatever the number of rows, of threads, and on any device.
+
+def sum_by_halves(products: torch.Tensor) -> torch.Tensor:
+    """Σ_j x_...j over the last dimension of a float64 tensor, which is overwritten.
+
+    Halves are added elementwise: unlike a matrix product's or a reduction's, a row's result is the same to
+    the last bit whatever the number of rows, of threads, and on any device.
     """
-    products = a.double() * b.double()
     while (width := products.shape[-1]) > 1:
         half = (width + 1) // 2
-        products[:, : width - half] += products[:, half:]
-        products = products[:, :half]
-    # A copy: the column alone would keep all products in memory.
-    return products[:, 0].clone()
+        products[..., : width - half] += products[..., half:]
+        products = products[..., :half]
+    # A copy: the column alone would keep all of them in memory.
+    return products[..., 0].clone()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from .features import Neighbors
-from .reference_embeds import StoredEmbeds, row_dot
+from .reference_embeds import StoredEmbeds, row_dot, sum_by_halves
 from .reference_index import ReferenceIndex
 
 # A block: at most that many queries, references and similarities at a time.
@@ -23,7 +23,7 @@ TILE = 1024
 # Columns of a block that are looked at one by one only where their largest similarity asks for it.
 GROUP = 64
 # Fewer queries than that are the right side of the product, and two are faster than one.
-FEW_QUERIES, LEAST_QUERIES = 16, 2
+FEW_QUERIES, LEAST_QUERIES = 8, 2
 # Candidates beyond k, of which the float64 cosines choose.
 SPARE = 8
 # Pairs whose cosines are computed in float64 at a time.
@@ -209,14 +209,33 @@ def _candidates(
 
 
 def _rank(
-    stored: StoredEmbeds, sought: _Sought, indices: torch.Tensor, chosen: torch.Tensor, k: int
+    stored: StoredEmbeds, sought: _Sought, candidates: torch.Tensor, chosen: torch.Tensor, k: int
 ) -> Neighbors:
     """The k best by cosines in float64 of the candidates (B, c) that are chosen (B, c)."""
-    rows, columns = chosen.nonzero().unbind(-1)
-    candidates = indices[rows, columns]
-    order = (rows * len(stored) + candidates).argsort()
-    best = _empty(len(indices), k, indices.device)
-    return _merge(best, *_exact_pairs(stored, sought, rows[order], candidates[order]), k)
+    if not chosen.any():
+        return _empty(len(candidates), k, candidates.device)
+    nobody = len(stored)
+    # In the references' order, and those that are not chosen behind.
+    indices = candidates.masked_fill(~chosen, nobody).sort(dim=-1).values[:, : int(chosen.sum(-1).max())]
+    cosines = _cosines(stored, sought, indices.clamp(max=nobody - 1))
+    cosines.masked_fill_((indices == nobody) | (cosines <= sought.lowest), -torch.inf)
+    # Stable: of equal ones, the earlier reference stays before the later.
+    cosines, order = cosines.sort(dim=-1, descending=True, stable=True)
+    indices = indices.gather(1, order).masked_fill(cosines == -torch.inf, -1)
+    return _widen(Neighbors(indices[:, :k], cosines[:, :k]), k)
+
+
+def _cosines(stored: StoredEmbeds, sought: _Sought, indices: torch.Tensor) -> torch.Tensor:
+    """Cosines in float64 of each query with its references (B, c), as those of `_exact_pairs`."""
+    cosines = sought.lengths.new_empty(indices.shape)
+    for rows in _slices(len(indices), max(1, BLOCK_PAIRS // indices.shape[1])):
+        queries, lengths = sought.queries[rows].double().unsqueeze(1), sought.lengths[rows].unsqueeze(1)
+        for columns in _slices(indices.shape[1], BLOCK_PAIRS):
+            places = indices[rows, columns]
+            codes = stored.codes.index_select(0, places.flatten()).view(*places.shape, -1)
+            dots = sum_by_halves(codes.double().mul_(queries))
+            cosines[rows, columns] = dots / (lengths * stored.norms[places])
+    return cosines
 
 
 def _exact_pairs(
