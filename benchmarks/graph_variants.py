@@ -89,6 +89,8 @@ def main(argv: list[str]) -> None:
     if "--" in argv:
         place = argv.index("--")
         argv, fields = argv[:place], argv[place + 1 :]
+    if any(field.replace("-", "_").startswith("__model_o") for field in fields):
+        raise ValueError("`--model_options` is what the variants set: write the others into the recipe.")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("recipe")
     parser.add_argument("output_dir", type=Path)

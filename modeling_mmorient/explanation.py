@@ -235,5 +235,7 @@ def _words(
     total = [0.0] * len(spans)
     for (start, stop), weight in zip(encoded["offset_mapping"], weights[mask].tolist(), strict=True):
         if stop > start:  # special tokens span nothing
+            # Some tokenizers count the space before a word to its first token.
+            start += len(cleaned[start:stop]) - len(cleaned[start:stop].lstrip())
             total[max(bisect_right(starts, start) - 1, 0)] += weight
     return [(cleaned[start:stop], weight) for (start, stop), weight in zip(spans, total, strict=True)]

@@ -101,7 +101,7 @@ class GraphNeighbors(Neighbors):
     Args:
         ids: Of the references, row by row.
         weights: (B, k) share of each in the mean over the neighbourhood, 1 / (number + 1), the row itself
-            having the remaining one.
+            having the remaining one. (Of the other modality's features, neighbours that lack it have none.)
         vote_weights: By task, (B, k): share of each in the vote, w_j over Σ w + s; empty where no
             neighbours vote.
         votes: By task, (B, C): what the vote adds to the task's logits.

@@ -69,7 +69,8 @@ class BatchBias(nn.Module):
 
     In training g is the batch's own, over the rows that have the modality, and a running mean of it is
     kept. In evaluation that running mean stands for g, so that no row depends on its batch-mates; before
-    any training it is zero. Where the model has references, g over all of them takes its place (`settle`).
+    any training it is zero. Where the model has references, g over all of them takes its place (`over`,
+    `settle`).
 
     Args:
         dim: Width d of the vectors.
@@ -113,15 +114,16 @@ class BatchBias(nn.Module):
         self.running_g.lerp_(g.to(self.running_g.dtype), share.to(self.running_g.dtype))
 
     @torch.no_grad()
-    def settle(self, blocks: Iterable[torch.Tensor]) -> None:
-        """Put g over a set of vectors, given in blocks (n, d), in the running mean's place.
+    def over(self, blocks: Iterable[torch.Tensor]) -> torch.Tensor:
+        """g over a set of vectors, given in blocks (n, d), in float64; zero over none.
 
-        The softmax is exact: beside a block, memory holds its largest score, its sum and g, in float64. A
-        set without vectors changes nothing.
+        The softmax is exact: beside a block, memory holds its largest score, its sum and g.
         """
         largest, total = -math.inf, 0.0
         g = torch.zeros_like(self.running_g, dtype=torch.float64)
         for vectors in blocks:
+            if not len(vectors):
+                continue
             vectors = vectors.to(self.running_g)
             scores = self.attention.scores(vectors).double()
             highest = max(largest, float(scores.max()))
@@ -130,8 +132,12 @@ class BatchBias(nn.Module):
             g = kept * g + weights @ vectors.double()
             total = kept * total + float(weights.sum())
             largest = highest
-        if total:
-            self.running_g.copy_(g / total)
+        return g / total if total else g
+
+    @torch.no_grad()
+    def settle(self, g: torch.Tensor) -> None:
+        """Put g (d,) in the running mean's place."""
+        self.running_g.copy_(g)
 
     def extra_repr(self) -> str:
         return f"momentum={self.momentum}"

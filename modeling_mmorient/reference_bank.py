@@ -20,7 +20,7 @@ from .reference_checks import (
 )
 from .reference_contents import ReferenceContents
 from .reference_embeds import STORAGE_DTYPES, StoredEmbeds
-from .reference_files import read_references, write_references
+from .reference_files import read_references, references_digest, write_references
 from .searched_references import SearchedReferences
 from .task_specs import TaskSpec
 
@@ -134,8 +134,20 @@ class ReferenceBank(SearchedReferences):
         widths = {WIDTHS[name]: width for name, width in self.widths.items()}
         return {**widths, "tasks": tasks, "dtype": self.dtype, "notes": self.notes}
 
+    def take_over(self, edited: ReferenceBank) -> None:
+        """Hold what an edited copy (`copy.copy(bank)`) of this bank holds."""
+        self._references = edited._references
+
     def save(self, folder: str | Path) -> None:
         """Write the bank's two files into a folder; see `reference_files.py`."""
+        write_references(Path(folder), *self._saved())
+
+    def fingerprint(self) -> str:
+        """SHA-256, in hexadecimal digits, of all that `save` writes."""
+        return references_digest(*self._saved())
+
+    def _saved(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """Tensors by name, and what else there is to know, of JSON types."""
         references = self._references
         tensors = {f"labels/{name}": values for name, values in references.labels.items()}
         for name, stored in references.embeds.items():
@@ -149,7 +161,7 @@ class ReferenceBank(SearchedReferences):
             for spec in self.tasks.values()
         ]
         facts = {"notes": self.notes, "dtype": self.dtype, "widths": self.widths, "tasks": tasks}
-        write_references(Path(folder), tensors, {**facts, "ids": references.ids})
+        return tensors, {**facts, "ids": references.ids}
 
     @classmethod
     def load(cls, folder: str | Path) -> ReferenceBank:

@@ -30,7 +30,7 @@ WIDTHS = {
 def check_settings(widths: Mapping[str, Any], dtype: Any, notes: Any) -> None:
     """Widths by what is stored, the name of a storage dtype, and a text."""
     for name, width in widths.items():
-        if isinstance(width, bool) or not isinstance(width, int) or width < 1:
+        if isinstance(width, bool) or not isinstance(width, int) or not 1 <= width < 2**31:
             raise ValueError(f"`{WIDTHS[name]}` is {width!r}: give a width, a whole number.")
     if not isinstance(dtype, str) or dtype not in STORAGE_DTYPES:
         raise ValueError(f"`dtype` is {dtype!r}: choose one of {list(STORAGE_DTYPES)}.")

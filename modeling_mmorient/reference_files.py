@@ -1,7 +1,7 @@
 """The two files of a reference bank: its tensors, and what JSON says about them.
 
     references-DIGEST.safetensors   DIGEST: the first 16 digits of the file's SHA-256
-    references.json                 names that file, its size and its whole SHA-256
+    references.json                 names that file, its size and its whole SHA-256, and has one of its own
 
 Both are written under other names first; `references.json`, which is replaced last and at once, decides
 which tensors count. Whenever the process ends, the folder holds the old bank or the new one.
@@ -44,12 +44,13 @@ def write_references(folder: Path, tensors: Mapping[str, torch.Tensor], facts: M
     name = f"references-{digest[:16]}.safetensors"
     entry = {"file": name, "bytes": temporary.stat().st_size, "sha256": digest}
     _settle(temporary, folder / name)
-    text = json.dumps({"format_version": FORMAT_VERSION, **facts, "tensors": entry})
+    written = {"format_version": FORMAT_VERSION, **facts, "tensors": entry}
+    text = json.dumps({**written, "sha256": _facts_digest(written)})
     temporary = folder / f"{REFERENCES_NAME}.tmp"
     temporary.write_text(text, encoding="utf-8")
     _settle(temporary, folder / REFERENCES_NAME)
     for path in folder.glob("references-*.safetensors"):
-        if _TENSORS_NAME.fullmatch(path.name) and path.name != name:
+        if is_references_file(path.name) and path.name != name:
             try:
                 path.unlink()
             except OSError as error:  # some systems keep a file while anybody reads it
@@ -83,6 +84,15 @@ def read_references(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, An
         raise ValueError(f"{tensors_path} is no safetensors file ({error}): {_REMEDY}") from None
 
 
+def references_digest(tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> str:
+    """SHA-256, in hexadecimal digits, of what `write_references` would write."""
+    digest = hashlib.sha256(_facts_digest(facts).encode())
+    for name, values in sorted(tensors.items()):
+        digest.update(json.dumps([name, str(values.dtype), list(values.shape)]).encode())
+        digest.update(values.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
 def tensors_name(folder: Path) -> str:
     """The tensors file that `references.json` names; a `ValueError` if it is no name of one."""
     path = folder / REFERENCES_NAME
@@ -94,11 +104,16 @@ def tensors_name(folder: Path) -> str:
     return name
 
 
+def is_references_file(name: str) -> bool:
+    """Whether a file of this name belongs to a bank."""
+    return name == REFERENCES_NAME or bool(_TENSORS_NAME.fullmatch(name))
+
+
 def remove_references(folder: Path) -> None:
     """Remove a bank's files, if there are any; what they belonged to has no references any more."""
     (folder / REFERENCES_NAME).unlink(missing_ok=True)
     for path in folder.glob("references-*.safetensors"):
-        if _TENSORS_NAME.fullmatch(path.name):
+        if is_references_file(path.name):
             path.unlink()
 
 
@@ -114,13 +129,21 @@ def _read_facts(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} cannot be read as JSON ({error}): {_REMEDY}") from None
     if not isinstance(facts, dict):
         raise ValueError(f"{path} holds no JSON object: {_REMEDY}")
-    version = facts.pop("format_version", None)
-    if version != FORMAT_VERSION:
+    digest = facts.pop("sha256", None)
+    if (version := facts.get("format_version")) != FORMAT_VERSION:
         raise ValueError(
             f"{path} has the format_version {version!r}: this release reads {FORMAT_VERSION}. Use the "
             "release that wrote it, or save the bank again."
         )
+    if (found := _facts_digest(facts)) != digest:
+        raise ValueError(f"{path} has the SHA-256 {found}, not {digest!r} as it says: {_REMEDY}")
+    del facts["format_version"]
     return facts
+
+
+def _facts_digest(facts: Mapping[str, Any]) -> str:
+    """SHA-256 of what JSON holds, whatever the order and the spaces between."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def _digest(path: Path) -> str:

@@ -54,12 +54,16 @@ class ReferenceGraphs:
         k, threshold = getattr(config, f"{modality}_neighbors"), getattr(config, f"{modality}_threshold")
         if own is not None:
             check_exclude(own, len(embeds), len(self.bank))
-        if own is None or k is None or bool((own < 0).any()):
+        if own is None or k is None:
             return self.bank.search(modality, embeds, present, k, threshold, exclude=own)
-        # Rows that are references all have been sought before, in all but the first epoch.
-        found = self.bank.neighbors_of(modality, own, k, threshold)
-        missing = ~present.unsqueeze(-1)
-        return Neighbors(found.indices.masked_fill(missing, -1), found.similarities.masked_fill(missing, 0.0))
+        # Rows that are references were sought before, in all but the first epoch.
+        stored, others = (own >= 0).nonzero().squeeze(-1), (own < 0).nonzero().squeeze(-1)
+        known = self.bank.neighbors_of(modality, own[stored], k, threshold)
+        new = self.bank.search(modality, embeds[others], present[others], k, threshold)
+        order, missing = torch.cat([stored, others]).argsort(), ~present.unsqueeze(-1)
+        indices = torch.cat([known.indices, new.indices])[order].masked_fill(missing, -1)
+        similarities = torch.cat([known.similarities, new.similarities])[order].masked_fill(missing, 0.0)
+        return Neighbors(indices, similarities)
 
     @torch.compiler.disable
     def mean(self, nodes: str, graph: str, x: torch.Tensor) -> torch.Tensor:

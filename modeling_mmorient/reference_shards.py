@@ -17,6 +17,7 @@ from .reference_bank import ReferenceBank
 from .reference_checks import MODALITIES
 from .reference_embeds import StoredEmbeds
 from .reference_search import find_neighbors
+from .searched_references import BLOCK_VECTORS
 
 # Queries whose neighbours' embeddings are fetched from the other processes at a time.
 BLOCK_QUERIES = 256
@@ -29,9 +30,9 @@ class ShardedReferences(ReferenceBank):
     last bit. What is small (ids, labels, and who has which modality) every process keeps of all references:
     beside the ids some 20 bytes for each of them, and 8 for each task.
 
-    `search`, `neighbors_of`, `neighbor_sum` and `embeds` are collective: every process calls them at the
-    same time, in the same order and with the same modality, k and threshold, each with queries of its own,
-    of any number, none included. Processes that call different things, or one of whose calls is refused,
+    `search`, `neighbors_of`, `neighbor_sum`, `embeds` and `vectors` are collective: every process calls them
+    at the same time, in the same order and with the same modality, k and threshold, each with queries of its
+    own, of any number, none included. Processes that call different things, or one of whose calls is refused,
     all raise. Every process sees the queries of all of them.
 
     An index (`build_index`, on every process) is over the own references, so that with one the result
@@ -55,7 +56,7 @@ class ShardedReferences(ReferenceBank):
         self._own = range(first, end)
         rows = torch.arange(first, end, device=self.device)
         self._masks = {
-            name: (whole.embeds[name].present.clone(), whole.embeds[name].norms > 0) for name in MODALITIES
+            name: (stored.present.clone(), stored.norms > 0) for name, stored in whole.embeds.items()
         }
         own = {name: stored.select(rows) for name, stored in whole.embeds.items()}
         self._references = whole.replace(embeds=own, indexes={})
@@ -71,7 +72,7 @@ class ShardedReferences(ReferenceBank):
     @property
     def present(self) -> dict[str, torch.Tensor]:
         """By modality: (N,), True = the reference has it."""
-        return {name: present for name, (present, _) in self._masks.items()}
+        return {name: self._masks[name][0] for name in MODALITIES}
 
     def searchable(self, modality: str) -> torch.Tensor:
         """Places of the references that can be neighbours in a modality: they have it, and no zero vector."""
@@ -91,6 +92,12 @@ class ShardedReferences(ReferenceBank):
             if ((indices < 0) | (indices >= len(self))).any():
                 raise ValueError(f"`indices` are not all places in the bank: they are 0 to {len(self) - 1}.")
         return self._fetch(modality, indices)
+
+    def vectors(self, modality: str) -> Iterator[torch.Tensor]:
+        """As [`ReferenceBank.vectors`]: of all processes' references, to every process."""
+        name = f"{modality}_vectors"
+        for places in self._masks[name][0].nonzero().squeeze(-1).split(BLOCK_VECTORS):
+            yield self._fetch(name, places)
 
     @torch.no_grad()
     def search(
@@ -132,7 +139,7 @@ class ShardedReferences(ReferenceBank):
             "bank, and make ShardedReferences of it again."
         )
 
-    add = remove = replace = with_tasks = save = vectors = _refuse
+    add = remove = replace = with_tasks = save = _refuse
 
     def _search_references(
         self, modality: str, places: torch.Tensor, k: int, threshold: float | None
@@ -174,15 +181,15 @@ class ShardedReferences(ReferenceBank):
         return Neighbors(places, similarities.masked_fill(places < 0, 0.0))
 
     @torch.no_grad()
-    def _fetch(self, modality: str, places: torch.Tensor) -> torch.Tensor:
-        """Embeddings (n, d) of references that any process may keep."""
+    def _fetch(self, name: str, places: torch.Tensor) -> torch.Tensor:
+        """Embeddings, or HIMA's vectors, (n, d) of references that any process may keep."""
         batch = GlobalBatch(len(places), self.device)
         if not sum(batch.sizes):
-            return torch.zeros(0, self.widths[modality], device=self.device)
+            return torch.zeros(0, self.widths[name], device=self.device)
         wanted = batch.gather(places) - self._own.start
-        rows = torch.zeros(len(wanted), self.widths[modality], device=self.device)
+        rows = torch.zeros(len(wanted), self.widths[name], device=self.device)
         own = ((wanted >= 0) & (wanted < len(self._own))).nonzero().squeeze(-1)
-        rows[own] = self._stored(modality).decode(wanted[own])
+        rows[own] = self._references.embeds[name].decode(wanted[own])
         if len(batch.sizes) > 1:
             # One process has each row and the others zeros. As integers the bits add up to themselves.
             distributed.all_reduce(rows.view(torch.int32))

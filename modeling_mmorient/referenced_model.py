@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import CommitOperationDelete, HfApi
 from transformers.utils import cached_file, logging
 
-from .features import EncodedFeatures
+from .features import EncodedFeatures, GraphHealth
 from .reference_bank import ReferenceBank
-from .reference_files import REFERENCES_NAME, remove_references, tensors_name
+from .reference_checks import MODALITIES
+from .reference_files import REFERENCES_NAME, is_references_file, remove_references, tensors_name
+from .reference_health import bank_health
 
 logger = logging.get_logger(__name__)
 
@@ -22,13 +27,16 @@ HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "token", "revi
 class ReferencedModel:
     """Part of the MM-ORIENT models: the references that the relation graphs find neighbours among.
 
-    HIMA's stage 2 attends to the references too: its g is computed anew after every edit made here. Editing
-    `references` itself leaves g as it is.
+    HIMA's stage 2 attends to the references too: its g is computed anew after every edit made here, and when
+    other references are set. Editing `references` itself leaves g as it is.
     """
 
     @property
     def references(self) -> ReferenceBank:
-        """The references: how many (`len`), `ids`, `labels`, `notes`, `present`; empty at first."""
+        """The references: how many (`len`), `ids`, `labels`, `notes`, `present`; empty at first.
+
+        Setting others raises a `ValueError` if they do not fit the model, which then keeps what it has.
+        """
         base: Any = self.base_model  # type: ignore[attr-defined]
         if base.stored_references is None:
             base.stored_references = self.new_bank()
@@ -36,6 +44,13 @@ class ReferencedModel:
 
     @references.setter
     def references(self, bank: ReferenceBank) -> None:
+        bank = self._fitted(bank)
+        means = self._means(bank)
+        self.base_model.stored_references = bank  # type: ignore[attr-defined]
+        self._settle(means)
+
+    def _fitted(self, bank: ReferenceBank) -> ReferenceBank:
+        """The references for the model's tasks, if they have the model's widths."""
         empty = self.new_bank()
         for name, width in bank.widths.items():
             if width != empty.widths.get(name, width):
@@ -43,11 +58,16 @@ class ReferencedModel:
                     f"the references have {name} features {width} wide, and the model's are "
                     f"{empty.widths[name]} wide: fill the references with this model's encoders."
                 )
+        if missing := [name for name in empty.widths if name not in bank.widths]:
+            raise ValueError(
+                f"the references have no {missing}, which HIMA's stage 2 attends to: fill them with this "
+                "model, or set `use_hima_stage2` to False."
+            )
         if [(spec.name, spec.labels, spec.kind) for spec in bank.tasks.values()] != [
             (spec.name, spec.labels, spec.kind) for spec in empty.tasks.values()
         ]:
             bank = bank.with_tasks(empty.tasks)
-        self.base_model.stored_references = bank  # type: ignore[attr-defined]
+        return bank
 
     def new_bank(self, notes: str = "") -> ReferenceBank:
         """An empty bank of the model's widths, tasks and storage dtype."""
@@ -82,8 +102,9 @@ class ReferencedModel:
         Raises:
             ValueError: If one of them does not fit, naming it; the references stay as they were.
         """
-        self.references.add(ids, *self.reference_entries(inputs), labels)
-        self.settle_references()
+        entries = self.reference_entries(inputs)
+        with self._editing() as bank:
+            bank.add(ids, *entries, labels)
 
     def replace_references(
         self,
@@ -92,8 +113,9 @@ class ReferencedModel:
         labels: Mapping[str, torch.Tensor] | None = None,
     ) -> None:
         """Put other samples and labels in the place of references; arguments and errors as above."""
-        self.references.replace(ids, *self.reference_entries(inputs), labels)
-        self.settle_references()
+        entries = self.reference_entries(inputs)
+        with self._editing() as bank:
+            bank.replace(ids, *entries, labels)
 
     def remove_references(self, ids: Sequence[str]) -> None:
         """Forget references.
@@ -101,8 +123,17 @@ class ReferencedModel:
         Raises:
             ValueError: If there is no reference of an id, or one is named twice; nothing changes then.
         """
-        self.references.remove(ids)
-        self.settle_references()
+        with self._editing() as bank:
+            bank.remove(ids)
+
+    @contextmanager
+    def _editing(self) -> Iterator[ReferenceBank]:
+        """A copy of the references, which take over its edit together with g, or not at all."""
+        edited = copy.copy(self.references)
+        yield edited
+        means = self._means(edited)
+        self.references.take_over(edited)
+        self._settle(means)
 
     @torch.no_grad()
     def reference_entries(
@@ -125,19 +156,44 @@ class ReferencedModel:
         return {name: values.float() for name, values in entries.items()}, present
 
     def settle_references(self) -> None:
-        """Compute HIMA stage 2's g over the references (nothing to do without that stage, or references)."""
-        base: Any = self.base_model  # type: ignore[attr-defined]
-        if base.config.use_hima_stage2 and len(self.references):
-            for modality, attention in (("image", base.hima.image), ("text", base.hima.text)):
-                attention.batch_bias.settle(self._vectors(modality))
+        """Compute HIMA stage 2's g over the references: after training, which changes the attention.
 
-    def _vectors(self, modality: str) -> Iterable[torch.Tensor]:
-        if f"{modality}_vectors" in self.references.widths:
-            yield from self.references.vectors(modality)
+        Without that stage there is nothing to do; over no references g is zero.
+        """
+        self._settle(self._means(self.references))
+
+    def _means(self, bank: ReferenceBank) -> dict[str, torch.Tensor]:
+        """Stage 2's g over the references by modality; empty without that stage."""
+        return {
+            modality: attention.batch_bias.over(bank.vectors(modality))
+            for modality, attention in self._stage2().items()
+        }
+
+    def _settle(self, means: Mapping[str, torch.Tensor]) -> None:
+        for modality, attention in self._stage2().items():
+            attention.batch_bias.settle(means[modality])
+
+    def _stage2(self) -> dict[str, Any]:
+        base: Any = self.base_model  # type: ignore[attr-defined]
+        return {"image": base.hima.image, "text": base.hima.text} if base.config.use_hima_stage2 else {}
+
+    def reference_health(self) -> dict[str, GraphHealth]:
+        """How well connected the references are, by graph: up to 1,000 of them as queries for the others."""
+        config: Any = self.config  # type: ignore[attr-defined]
+        settings = {
+            graph: (getattr(config, f"{graph}_neighbors"), getattr(config, f"{graph}_threshold"))
+            for graph in MODALITIES
+        }
+        return {graph: bank_health(self.references, graph, *limits) for graph, limits in settings.items()}
 
     def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
         """As `PreTrainedModel.save_pretrained`, with the references, if there are any, beside the weights."""
         push = kwargs.pop("push_to_hub", False)
+        if push and kwargs.get("variant") is not None:
+            raise ValueError(
+                f"`variant` is {kwargs['variant']!r}, which cannot be pushed from here: save without "
+                "`push_to_hub`, and upload the folder."
+            )
         repository = {name: kwargs.pop(name) for name in ("repo_id", "commit_message") if name in kwargs}
         super().save_pretrained(save_directory, *args, **kwargs)  # type: ignore[misc]
         folder = Path(save_directory)
@@ -149,7 +205,26 @@ class ReferencedModel:
         if push:  # as one commit with the references
             hub = {name: kwargs[name] for name in PUSH_OPTIONS if name in kwargs}
             name = repository.pop("repo_id", folder.name)
-            self.push_to_hub(name, **repository, **hub)  # type: ignore[attr-defined]
+            self.push_to_hub(name, **repository, **hub)
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> Any:
+        """As `PreTrainedModel.push_to_hub`, with the references; those that it had before are deleted."""
+        pushed = super().push_to_hub(repo_id, **options)  # type: ignore[misc]
+        api, token = HfApi(), options.get("token")
+        name, revision = pushed.repo_url.repo_id, pushed.pr_revision or options.get("revision")
+        kept = set()
+        if len(self.references):
+            file = api.hf_hub_download(name, REFERENCES_NAME, revision=pushed.oid, token=token)
+            kept = {REFERENCES_NAME, tensors_name(Path(file).parent)}
+        stale = [
+            CommitOperationDelete(path)
+            for path in api.list_repo_files(name, revision=revision, token=token)
+            if is_references_file(path) and path not in kept
+        ]
+        if stale:
+            message = "Delete references that are no longer used"
+            api.create_commit(name, stale, commit_message=message, revision=revision, token=token)
+        return pushed
 
     def load_references(self, name: str, **options: Any) -> None:
         """Take over the references that were saved with a model, if there are any.
@@ -168,7 +243,8 @@ class ReferencedModel:
         folder = Path(found).parent
         if not Path(name).is_dir():
             cached_file(name, tensors_name(folder), **hub)
-        self.references = ReferenceBank.load(folder)
+        # Not through the setter: g was saved with the weights.
+        self.base_model.stored_references = self._fitted(ReferenceBank.load(folder))  # type: ignore[attr-defined]
 
 
 # Of `save_pretrained`, what `push_to_hub` takes as well.

@@ -69,8 +69,8 @@ class SearchedReferences:
         return len(self._references.ids)
 
     def __repr__(self) -> str:
-        name, tasks = type(self).__name__, list(self.tasks)
-        return f"{name}({len(self)} references, {self.dtype}, widths={self.widths}, tasks={tasks})"
+        about = f"widths={self.widths}, tasks={list(self.tasks)}, notes={self.notes!r}"
+        return f"{type(self).__name__}({len(self)} references, {self.dtype}, {about})"
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -112,7 +112,9 @@ class SearchedReferences:
 
     def to(self, device: torch.device | str) -> Self:
         """Move embeddings and labels, and so the search, to a device; returns itself."""
-        self._references = self._references.to(device)
+        # Kept beyond the call: no tensors that later training could not use.
+        with torch.inference_mode(False):
+            self._references = self._references.to(device)
         self.device = torch.device(device)
         return self
 
@@ -213,17 +215,18 @@ class SearchedReferences:
         """
         found = self._references.found
         key = modality, k, threshold
-        if key not in found:
-            shape = len(self), k
-            # -2: not sought yet.
-            found[key] = Neighbors(
-                torch.full(shape, -2, device=self.device),
-                torch.zeros(shape, dtype=torch.float64, device=self.device),
-            )
-        kept = found[key]
-        new = places[kept.indices[places, 0] == -2].unique()
-        sought = self._search_references(modality, new, k, threshold)
-        kept.indices[new], kept.similarities[new] = sought.indices, sought.similarities
+        with torch.inference_mode(False):
+            if key not in found:
+                shape = len(self), k
+                # -2: not sought yet.
+                found[key] = Neighbors(
+                    torch.full(shape, -2, device=self.device),
+                    torch.zeros(shape, dtype=torch.float64, device=self.device),
+                )
+            kept = found[key]
+            new = places[kept.indices[places, 0] == -2].unique()
+            sought = self._search_references(modality, new, k, threshold)
+            kept.indices[new], kept.similarities[new] = sought.indices, sought.similarities
         return Neighbors(kept.indices[places], kept.similarities[places])
 
     def _search_references(

@@ -41,10 +41,10 @@ class NeighborVotes(nn.Module):
         logits <- logits + a log(v / p)
 
     cos_1 is the similarity of the nearest neighbour, c are the task's class weights and p is the share of
-    each class among the labelled references (one more of each, for classes without any), weighted by c too:
-    where classes are balanced in the loss, they are here. A `multilabel` task votes on each label by itself,
-    and a (logit v - logit p) is added. T, s > 0 and a are learned: T and s for each graph, a for each graph
-    and task. Without a labelled neighbour v = p, and nothing is added.
+    each class among the labelled references, weighted by c too (and one more of each, for classes without
+    any): where classes are balanced in the loss, they are here. A `multilabel` task votes on each label by
+    itself, and a (logit v - logit p) is added. T, s > 0 and a are learned: T and s for each graph, a for each
+    graph and task. Without a labelled neighbour v = p, and nothing is added.
 
     Not in the paper.
 
@@ -145,8 +145,8 @@ def _vote_on_labels(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """logit v - logit p, (B, C), and shares (B, k), from labels (B, k, C) and counts (C, 2)."""
     positive_weights = closeness.new_tensor(spec.class_weights or [1.0] * spec.num_labels)
-    without, having = (counts + 1).to(closeness.dtype).unbind(-1)
-    having = positive_weights * having
+    without, having = counts.to(closeness.dtype).unbind(-1)
+    without, having = without + 1, positive_weights * having + 1
     prior = having / (having + without)
     weights = closeness.unsqueeze(-1) * (labels != IGNORE_INDEX)
     weights = torch.where(labels == 1, weights * positive_weights, weights)

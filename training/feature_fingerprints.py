@@ -59,10 +59,11 @@ def encoder_fingerprint(model: MMOrientForMultitaskClassification, processor: MM
 def model_fingerprint(model: MMOrientForMultitaskClassification, processor: MMOrientProcessor) -> str:
     """SHA-256, in hexadecimal digits, of all that turns a picture and a text into predictions.
 
-    That is the whole configuration, all weights, the files that the processor saves, and the versions of this
-    package and of transformers. Names and paths are no part of it.
+    That is the whole configuration, all weights, the references, the files that the processor saves, and the
+    versions of this package and of transformers. Names and paths are no part of it.
     """
-    return _fingerprint({"config": _settings(model.config)}, model, processor)
+    described = {"config": _settings(model.config), "references": model.references.fingerprint()}
+    return _fingerprint(described, model, processor)
 
 
 def _fingerprint(described: Mapping[str, Any], module: torch.nn.Module, processor: MMOrientProcessor) -> str:

@@ -10,10 +10,8 @@ from torch.utils.data import DataLoader, Dataset
 from transformers.utils import logging
 
 from modeling_mmorient import MMOrientForMultitaskClassification
-from modeling_mmorient.features import GraphHealth
 from modeling_mmorient.multitask import multitask_loss
-from modeling_mmorient.reference_bank import ReferenceBank
-from modeling_mmorient.reference_health import bank_health, calibrate_threshold
+from modeling_mmorient.reference_health import calibrate_threshold
 from training.batches import Row
 from training.feature_fingerprints import row_keys
 
@@ -58,11 +56,22 @@ class OwnReferences(Dataset[Row]):
 
 
 def own_places(training: datasets.Dataset, references: datasets.Dataset) -> list[int]:
-    """Where each training row stands among the references, by text and picture bytes; -1: nowhere."""
+    """Where each training row stands among the references, by text and picture bytes; -1: nowhere.
+
+    It is excluded from its own neighbours at the first such place alone: others are counted in a warning.
+    """
     places: dict[bytes, int] = {}
+    copied = set()
     for place, key in enumerate(row_keys(references, "references")):
-        places.setdefault(key, place)
-    return [places.get(key, -1) for key in row_keys(training, "training")]
+        if places.setdefault(key, place) != place:
+            copied.add(key)
+    keys = row_keys(training, "training")
+    if twice := sum(key in copied for key in keys):
+        logger.warning(
+            f"{twice} training rows are there more than once among the references, and see the others as "
+            "neighbours: remove the copies, or their labels count for too much in training."
+        )
+    return [places.get(key, -1) for key in keys]
 
 
 @torch.no_grad()
@@ -103,7 +112,6 @@ def fill_references(
     bank = model.new_bank(references.notes)
     bank.add(references.ids, _joined(entries), _joined(present), _joined(labels))
     model.references = bank
-    model.settle_references()
 
 
 def calibrate_thresholds(model: MMOrientForMultitaskClassification, quantile: float) -> None:
@@ -156,17 +164,6 @@ def fit_votes(model: MMOrientForMultitaskClassification) -> None:
             multitask_loss(config.task_specs, logits, labels).backward()
             optimizer.step()
     votes.zero_grad()
-
-
-def reference_health(model: MMOrientForMultitaskClassification) -> dict[str, GraphHealth]:
-    """Degree statistics of both graphs, over up to 1,000 references as queries for the others."""
-    config, bank = model.config, model.references
-    return {graph: _health(bank, graph, config) for graph in GRAPHS}
-
-
-def _health(bank: ReferenceBank, graph: str, config: Any) -> GraphHealth:
-    k, threshold = getattr(config, f"{graph}_neighbors"), getattr(config, f"{graph}_threshold")
-    return bank_health(bank, graph, k, threshold)
 
 
 def _joined(parts: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:

@@ -18,7 +18,7 @@ from transformers.utils import logging
 from modeling_mmorient.features import GraphHealth
 from modeling_mmorient.multitask import IGNORE_INDEX
 from training.checkpoints import is_whole, seal
-from training.references import ReferenceRows, calibrate_thresholds, fill_references, reference_health
+from training.references import ReferenceRows, calibrate_thresholds, fill_references
 from training.whole_files import write_text
 
 logger = logging.get_logger(__name__)
@@ -134,7 +134,7 @@ class MultitaskTrainer(Trainer):
         fill_references(model, references, self.data_collator, self.args.per_device_eval_batch_size)
         if quantile is not None:
             calibrate_thresholds(model, quantile)
-        for graph, health in reference_health(model).items():
+        for graph, health in model.reference_health().items():
             values = {name: round(value.item(), 4) for name, value in _shares(health).items()}
             logger.info(f"the references' {graph} graph: {values}")
             self._warn(graph, values)

@@ -1,13 +1,16 @@
 """Explanations say what the model did, number by number."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from transformers import ViTImageProcessorPil
+from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
+from transformers import PreTrainedTokenizerFast, ViTImageProcessorPil
 
 from modeling_mmorient import MMOrientProcessor
-from modeling_mmorient.explanation import explain
+from modeling_mmorient.explanation import _words, explain
 from training.assemble import train_tokenizer
 
 TEXTS = ["one does not simply walk", None, "brace yourselves, memes are coming"]
@@ -118,3 +121,36 @@ def test_nonsense_is_refused(model, processor, pictures):
         explain(model.train(), processor, pictures, TEXTS)
     with pytest.raises(ValueError, match="3 images and 1 texts"):
         explain(model.eval(), processor, pictures, TEXTS[:1])
+
+
+@pytest.mark.parametrize("kind", ["byte level", "metaspace"])
+def test_tokens_that_begin_with_the_space_belong_to_the_word_behind_it(kind, processor):
+    """Tokenizers as those of ModernBERT and XLM-RoBERTa are."""
+    text = "one does not"
+    special = ["[PAD]", "[CLS]", "[SEP]", "[UNK]"]
+    if kind == "byte level":
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        trainer = trainers.BpeTrainer(
+            vocab_size=400,
+            special_tokens=special,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        )
+    else:
+        tokenizer = Tokenizer(models.Unigram())
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+        trainer = trainers.UnigramTrainer(
+            vocab_size=60, special_tokens=special, unk_token="[UNK]", show_progress=False
+        )
+    tokenizer.train_from_iterator([text] * 5, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
+    )
+    processor = copy.copy(processor)
+    processor.tokenizer = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]")
+    spans = processor.tokenizer(text, return_offsets_mapping=True)["offset_mapping"]
+    weights = torch.tensor([float(start == text.index(" does")) for start, _ in spans])
+    assert weights.sum() == 1
+    words = _words(processor, text, weights, torch.ones(len(spans), dtype=torch.bool))
+    assert words == [(word, float(word == "does")) for word in text.split()]

@@ -19,7 +19,7 @@ def tensors_file(folder):
 
 
 def rewrite(folder, facts, changed_tensors=None):
-    """Change a bank's files so that they still fit each other's digests."""
+    """Change a bank's files so that they still fit their digests."""
     sidecar = folder / "references.json"
     values = json.loads(sidecar.read_text()) | facts
     path = tensors_file(folder)
@@ -30,7 +30,8 @@ def rewrite(folder, facts, changed_tensors=None):
         digest = hashlib.sha256((folder / "new").read_bytes()).hexdigest()
         path = (folder / "new").rename(folder / f"references-{digest[:16]}.safetensors")
         values["tensors"] = {"file": path.name, "bytes": path.stat().st_size, "sha256": digest}
-    sidecar.write_text(json.dumps(values))
+    values.pop("sha256", None)
+    sidecar.write_text(json.dumps({**values, "sha256": reference_files._facts_digest(values)}))
 
 
 @pytest.fixture
@@ -93,6 +94,39 @@ def test_every_altered_byte_of_the_tensors_is_noticed(folder):
             ReferenceBank.load(folder)
 
 
+@pytest.mark.parametrize("change", [('"r1"', '"r9"'), ('"no"', '"No"'), ('"sha256"', '"sha"')])
+def test_altered_facts_are_noticed(folder, change):
+    path = folder / "references.json"
+    text = path.read_text()
+    assert change[0] in text
+    path.write_text(text.replace(*change))
+    with pytest.raises(ValueError, match="SHA-256"):
+        ReferenceBank.load(folder)
+
+
+def test_a_million_references_are_loaded(tmp_path):
+    size = 10**6
+    bank = ReferenceBank(2, 2, TASKS, "int8")
+    labels = {"humour": torch.arange(size) % 3}
+    bank.add([str(place) for place in range(size)], {"text": torch.randn(size, 2)}, labels=labels)
+    bank.save(tmp_path)
+    loaded = ReferenceBank.load(tmp_path)
+    assert len(loaded) == size and loaded.ids[-1] == str(size - 1)
+    assert torch.equal(loaded.labels["humour"], labels["humour"])
+    sought = bank.embeds("text", torch.tensor([7, size - 1]))
+    found = loaded.search("text", sought, k=1)
+    torch.testing.assert_close(found.similarities, torch.ones(2, 1).double())
+
+
+def test_a_fingerprint_is_that_of_all_there_is(tmp_path):
+    bank, other = filled_bank(), filled_bank()
+    assert bank.fingerprint() == other.fingerprint()
+    bank.save(tmp_path)
+    assert ReferenceBank.load(tmp_path).fingerprint() == bank.fingerprint()
+    other.remove(["r1"])
+    assert other.fingerprint() != bank.fingerprint()
+
+
 def test_missing_files_are_named(folder, tmp_path):
     with pytest.raises(ValueError, match=r"there is no .*references.json: name the folder"):
         ReferenceBank.load(tmp_path / "nowhere")
@@ -124,6 +158,7 @@ FACTS = {
     r"'labels/humour' as .* makes it None": {"tasks": []},
     r"'labels/anger' as None": {"tasks": [{"name": "anger", "labels": ["no", "yes"]}]},
     r"has no \"tensors\"": {"tensors": None},
+    r"`image_embed_dim` is 10{30}": {"widths": {"image": 10**30, "text": 3}},
 }
 
 

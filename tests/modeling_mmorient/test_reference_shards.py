@@ -106,7 +106,6 @@ def complaints(bank, rank):
         "replace": (["r0"], {"text": torch.ones(1, DIM)}),
         "with_tasks": ({},),
         "save": ("folder",),
-        "vectors": ("text",),
     }.items():
         said[name] = complaint(lambda name=name, arguments=arguments: getattr(bank, name)(*arguments))
     bank.search("text", queries, k=2)  # all of them go on together
@@ -203,7 +202,7 @@ def test_calls_that_do_not_fit_are_refused_by_all_processes(run):
         assert wrong in said["wrong"]
         assert f"search('text', k={2 + rank}, threshold=None), and others" in said["differ"]
         assert ("they are 0 to 100" if rank == 0 else "process 0 was given") in said["place"]
-        for edit in ("add", "remove", "replace", "with_tasks", "save", "vectors"):
+        for edit in ("add", "remove", "replace", "with_tasks", "save"):
             assert "edit or save the whole bank, and make ShardedReferences of it again" in said[edit]
 
 

@@ -14,24 +14,10 @@ import torch
 from torch import distributed, multiprocessing, nn
 
 from modeling_mmorient import MMOrientConfig, MMOrientForMultitaskClassification, MMOrientModel
+from tests.modeling_mmorient.known_models import IDS
 
 ROOT = Path(__file__).resolve().parents[2]
 KINDS = ["features", "vision", "joint"]
-IDS = [f"m{number}" for number in range(12)]
-
-
-@pytest.fixture
-def make_known(make_model, make_inputs, make_labels):
-    """`make_known(kind, **options)`: a model with twelve references, of which one lacks its picture."""
-
-    def make(kind="features", **options):
-        model = make_model(kind, graph_scope="bank", **options)
-        inputs = {**make_inputs(kind, 12, seed=7), "image_present": torch.arange(12) != 3}
-        labels = {task: v for task, v in make_labels(12, seed=7).items() if task in model.config.tasks}
-        model.add_references(inputs, IDS, labels)
-        return model
-
-    return make
 
 
 def row_of(inputs, row):
@@ -156,7 +142,7 @@ def test_votes_on_several_labels_match_plain_python(make_known, make_inputs):
     for row in range(6):
         for label, weight in enumerate((3.0, 0.5)):
             column = labels[:, label].tolist()
-            having, without = weight * (column.count(1) + 1), column.count(0) + 1
+            having, without = weight * column.count(1) + 1, column.count(0) + 1
             prior = having / (having + without)
             yes, no = smoothing * prior, smoothing * (1 - prior)
             for place, cosine in zip(found.indices[row], found.similarities[row], strict=True):
@@ -313,41 +299,6 @@ def test_labels_of_other_tasks_are_left_out_with_a_warning(make_known, make_conf
     )
     assert (model.references.labels["sentiment"] != -100).any()
     assert (model.references.labels["humour"] == -100).all() and "about" not in model.references.labels
-
-
-BAD_EDITS = {
-    "an id that is there": ({"ids": ["m1", "x"]}, r"already.*'?m1|m1.*already"),
-    "an id twice": ({"ids": ["x", "x"]}, "x"),
-    "too few ids": ({"ids": ["x"]}, "shape"),
-    "an unknown task": ({"labels": {"mood": torch.zeros(2, dtype=torch.long)}}, "mood"),
-    "a class that is none": ({"labels": {"sentiment": torch.tensor([0, 3])}}, "value 3"),
-    "labels of another number": ({"labels": {"sentiment": torch.tensor([0])}}, "shape"),
-    "features that are not numbers": ({"image_embeds": torch.full((2, 7), math.nan)}, "not finite"),
-    "features that are infinite": ({"text_embeds": torch.full((2, 6), math.inf)}, "not finite"),
-    "features of another width": ({"text_embeds": torch.zeros(2, 5)}, "text_embeds"),
-    "neither picture nor text": (
-        {"image_present": torch.zeros(2, dtype=torch.bool), "text_present": torch.tensor([True, False])},
-        "neither a picture nor a text",
-    ),
-}
-
-
-@pytest.mark.parametrize("case", BAD_EDITS)
-def test_a_bad_edit_is_named_and_changes_nothing(case, make_known, make_inputs):
-    change, message = BAD_EDITS[case]
-    model, queries = make_known(), make_inputs(seed=5)
-    with torch.no_grad():
-        before = model(**queries).logits
-    given = {**make_inputs("features", 2, seed=3), **change}
-    ids, labels = given.pop("ids", ["x", "y"]), given.pop("labels", None)
-    with pytest.raises(ValueError, match=message):
-        model.add_references(given, ids, labels)
-    with pytest.raises(ValueError, match="'z'"):
-        model.remove_references(["m1", "z"])
-    assert model.references.ids == tuple(IDS)
-    with torch.no_grad():
-        for task, logits in model(**queries).logits.items():
-            assert torch.equal(logits, before[task])
 
 
 def test_labelled_examples_teach_without_training(make_model, make_inputs):

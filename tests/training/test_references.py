@@ -8,7 +8,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from tests.training.test_train import frozen_recipe
-from training.references import calibrate_thresholds, fit_votes, reference_health
+from training.feature_fingerprints import model_fingerprint
+from training.references import calibrate_thresholds, fit_votes
 from training.saved_models import load_saved_model
 from training.train import build_run, main, parse_recipe, train
 
@@ -27,16 +28,31 @@ def write(path: Path, rows: list[dict[str, str]]) -> None:
 
 def test_training_rows_become_the_references(tmp_path: Path) -> None:
     main(frozen_recipe(tmp_path, max_steps=2))
-    model, _ = load_saved_model(str(tmp_path / "out"))
+    model, processor = load_saved_model(str(tmp_path / "out"))
     rows = read(tmp_path / "memes" / "train.csv")
     bank = model.references
     assert len(bank) == len(rows) and "training rows of" in bank.notes
     labels = model.config.task_specs["sentiment"].labels
     assert [labels[label] for label in bank.labels["sentiment"]] == [row["sentiment"] for row in rows]
-    for graph, health in reference_health(model).items():
+    for graph, health in model.reference_health().items():
         # Thresholds are those above which nine of ten have a neighbour.
         assert getattr(model.config, f"{graph}_threshold") is not None
         assert 0.02 <= health.isolated_share <= 0.18
+
+    # An interrupted prediction does not go on with other references.
+    before = model_fingerprint(model, processor)
+    model.remove_references([bank.ids[3]])
+    assert model_fingerprint(model, processor) != before
+
+
+def test_texts_alone_become_references(tmp_path: Path) -> None:
+    recipe = frozen_recipe(tmp_path, max_steps=2)
+    for part in ("train", "validation"):
+        path = tmp_path / "memes" / f"{part}.csv"
+        write(path, [{**row, "image": ""} for row in read(path)])
+    main(recipe)
+    bank = load_saved_model(str(tmp_path / "out"))[0].references
+    assert bank.present["text"].all() and not bank.present["image"].any()
 
 
 def test_no_training_row_is_its_own_neighbor(tmp_path: Path) -> None:
@@ -50,6 +66,15 @@ def test_no_training_row_is_its_own_neighbor(tmp_path: Path) -> None:
         assert torch.equal(own, torch.arange(16 * number, 16 * number + len(own)))
         for found in model(**batch, output_neighbors=True).neighbors.values():
             assert not (found.indices == own.unsqueeze(-1)).any() and (found.degrees() > 0).all()
+
+
+def test_copies_among_the_references_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    recipe = frozen_recipe(tmp_path)
+    rows = read(tmp_path / "memes" / "train.csv")
+    write(tmp_path / "memes" / "known.csv", [rows[5], rows[7], rows[5]])
+    run = build_run(parse_recipe([*recipe, "--references_file", "known.csv"]))
+    assert "1 training rows are there more than once" in caplog.text
+    assert [run.trainer.train_dataset[row]["own_reference"] for row in (5, 6, 7)] == [0, -1, 1]
 
 
 def test_references_of_another_table(tmp_path: Path) -> None:

@@ -1,0 +1,54 @@
+"""References on the Hub are those of the model that was pushed last."""
+
+from pathlib import Path
+
+from hub_server import LocalHub, run_python
+
+ROOT = Path(__file__).parents[1]
+
+PUSH = """
+import json, sys, tempfile
+sys.path.insert(0, sys.argv[1])
+import torch
+from huggingface_hub import HfApi
+from modeling_mmorient import MMOrientConfig, MMOrientForMultitaskClassification as Model
+
+widths = dict(image_embed_dim=4, text_embed_dim=4, region_dim=4, token_dim=4)
+widths |= dict(joint_config=None, text_config=None)
+sizes = dict(hima_hidden_size=4, graph_hidden_size=4, learner_hidden_sizes=[4])
+model = Model(MMOrientConfig(tasks={"humour": ["no", "yes"]}, **widths, **sizes)).eval()
+generator = torch.Generator().manual_seed(0)
+shapes = {"image_embeds": (3, 4), "text_embeds": (3, 4)}
+shapes |= {"region_features": (3, 2, 4), "token_features": (3, 2, 4)}
+rows = {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+model.add_references(rows, list("abc"))
+seen = []
+
+def pushed(push, repository="tester/model"):
+    push()
+    files = [path for path in HfApi().list_repo_files(repository) if path.startswith("references")]
+    seen.append([list(Model.from_pretrained(repository).references.ids), len(files)])
+
+pushed(lambda: model.push_to_hub("tester/model"))
+model.remove_references(["b"])
+pushed(lambda: model.push_to_hub("tester/model"))
+pushed(lambda: model.push_to_hub("tester/model"))  # as it is there
+model.remove_references(["a", "c"])
+pushed(lambda: model.push_to_hub("tester/model", commit_message="none"))
+model.references = model.new_bank()
+model.add_references({"text_embeds": torch.ones(1, 4), "token_features": torch.ones(1, 1, 4)}, ["d"])
+folder = tempfile.mkdtemp()
+pushed(lambda: model.save_pretrained(folder, push_to_hub=True, repo_id="tester/other"), "tester/other")
+try:
+    model.save_pretrained(folder, push_to_hub=True, repo_id="tester/other", variant="fp16")
+except ValueError as error:
+    seen.append(str(error))
+print(json.dumps(seen))
+"""
+
+
+def test_superseded_references_do_not_stay(tmp_path: Path) -> None:
+    with LocalHub() as hub:
+        *pushes, refusal = run_python(PUSH, str(ROOT), env=hub.environment(tmp_path / "home"))
+    assert pushes == [[["a", "b", "c"], 2], [["a", "c"], 2], [["a", "c"], 2], [[], 0], [["d"], 2]]
+    assert "`variant`" in refusal
