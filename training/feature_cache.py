@@ -179,11 +179,14 @@ def _extract(
                 features.append(_encode(model, next(batches)))
                 rows += len(features[-1]["image_present"])
                 bar.update(len(features[-1]["image_present"]))
+            if model.device.type == "cpu":
+                # The encoders fill its cores, and a second thread that computes leaves OpenMP more threads
+                # than cores, which makes all later steps of the encoders wait for each other.
+                write_shard(store, keys, features)
+                continue
             if written is not None:
                 written.result()
             written = thread.submit(write_shard, store, keys, features)
-            if model.device.type == "cpu":  # whose cores the encoders fill: see `ahead`
-                written.result()
         if written is not None:
             written.result()
 

@@ -9,6 +9,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -87,6 +88,25 @@ def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
 def compute(table: datasets.Dataset, model: Any, processor: Any, folder: Path, **tables: Any) -> Any:
     found = cached_features({"all": table, **tables}, model, processor, folder, BATCH, torch.device("cpu"))
     return found if tables else found["all"]
+
+
+def test_nothing_computes_beside_the_encoders_on_their_cores(
+    table: datasets.Dataset, model: Any, processor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = set()
+
+    def remember(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            threads.add(threading.get_ident())
+            return function(*args, **kwargs)
+
+        return call
+
+    monkeypatch.setattr(feature_cache, "write_shard", remember(feature_cache.write_shard))
+    monkeypatch.setattr(feature_cache, "raw_inputs", remember(feature_cache.raw_inputs))
+    compute(table, model, processor, tmp_path / "cache")
+    assert threads == {threading.get_ident()}
 
 
 @contextmanager
