@@ -27,7 +27,7 @@ FEW_QUERIES, LEAST_QUERIES = 8, 2
 # Candidates beyond k, of which the float64 cosines choose.
 SPARE = 8
 # Pairs whose cosines are computed in float64 at a time.
-BLOCK_PAIRS = 512
+BLOCK_PAIRS = 2048
 
 
 @torch.no_grad()
@@ -201,7 +201,7 @@ def _candidates(
     largest = groups.amax(-1)
     # Worth its time only where the floor is low yet. The k-th largest of the groups' is at most the k-th
     # largest of all.
-    if k is not None and (largest > floor.unsqueeze(-1)).sum() > 2 * k * len(floor):
+    if k is not None and (largest > floor.unsqueeze(-1)).sum() > k * len(floor):
         values = largest if k <= largest.shape[1] else similarities
         if k <= values.shape[1]:
             floor = floor.maximum(values.topk(k).values[:, -1] - gap)
