@@ -17,6 +17,7 @@ from .reference_checks import (
     check_reference_labels,
     check_somewhere,
     check_stored,
+    check_vectors,
 )
 from .reference_contents import ReferenceContents
 from .reference_embeds import STORAGE_DTYPES, StoredEmbeds
@@ -143,8 +144,9 @@ class ReferenceBank(SearchedReferences):
         write_references(Path(folder), *self._saved())
 
     def fingerprint(self) -> str:
-        """SHA-256, in hexadecimal digits, of all that `save` writes."""
-        return references_digest(*self._saved())
+        """SHA-256, in hexadecimal digits, of all that `save` writes but the notes."""
+        tensors, facts = self._saved()
+        return references_digest(tensors, {**facts, "notes": None})
 
     def _saved(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """Tensors by name, and what else there is to know, of JSON types."""
@@ -187,6 +189,7 @@ class ReferenceBank(SearchedReferences):
         """What an edit was given, checked and as the bank keeps it."""
         given = check_embeds(len(ids), embeds, present or {}, self.widths)
         check_somewhere(ids, [has for _, has in given.values()])
+        check_vectors(ids, {name: has for name, (_, has) in given.items()})
         known = check_reference_labels(len(ids), labels or {}, self.tasks)
         dtype = STORAGE_DTYPES[self.dtype]
         stored = {

@@ -91,6 +91,16 @@ def check_somewhere(ids: Sequence[str], present: Sequence[torch.Tensor]) -> None
         raise ValueError(f"reference {ids[row[0]]!r} has neither a picture nor a text: leave it out.")
 
 
+def check_vectors(ids: Sequence[str], present: Mapping[str, torch.Tensor]) -> None:
+    """HIMA's vectors, where they are stored, are there for whoever has the modality."""
+    for modality, vectors in zip(MODALITIES, VECTORS, strict=True):
+        if vectors in present and (row := _first(present[vectors] != present[modality])):
+            known, missing = (modality, vectors) if present[modality][row[0]] else (vectors, modality)
+            raise ValueError(
+                f"reference {ids[row[0]]!r} has {known!r} and no {missing!r}: give both, or none of them."
+            )
+
+
 def check_reference_labels(
     count: int, labels: Mapping[str, torch.Tensor], tasks: Mapping[str, TaskSpec]
 ) -> dict[str, torch.Tensor]:

@@ -50,7 +50,7 @@ def write_references(folder: Path, tensors: Mapping[str, torch.Tensor], facts: M
     temporary.write_text(text, encoding="utf-8")
     _settle(temporary, folder / REFERENCES_NAME)
     for path in folder.glob("references-*.safetensors"):
-        if is_references_file(path.name) and path.name != name:
+        if is_tensors_file(path.name) and path.name != name:
             try:
                 path.unlink()
             except OSError as error:  # some systems keep a file while anybody reads it
@@ -104,17 +104,9 @@ def tensors_name(folder: Path) -> str:
     return name
 
 
-def is_references_file(name: str) -> bool:
-    """Whether a file of this name belongs to a bank."""
-    return name == REFERENCES_NAME or bool(_TENSORS_NAME.fullmatch(name))
-
-
-def remove_references(folder: Path) -> None:
-    """Remove a bank's files, if there are any; what they belonged to has no references any more."""
-    (folder / REFERENCES_NAME).unlink(missing_ok=True)
-    for path in folder.glob("references-*.safetensors"):
-        if is_references_file(path.name):
-            path.unlink()
+def is_tensors_file(name: str) -> bool:
+    """Whether a file of this name holds a bank's tensors."""
+    return bool(_TENSORS_NAME.fullmatch(name))
 
 
 _REMEDY = "it was cut short or altered; copy it again, or save the bank again."

@@ -139,7 +139,7 @@ class ShardedReferences(ReferenceBank):
             "bank, and make ShardedReferences of it again."
         )
 
-    add = remove = replace = with_tasks = save = _refuse
+    add = remove = replace = take_over = with_tasks = save = fingerprint = _refuse
 
     def _search_references(
         self, modality: str, places: torch.Tensor, k: int, threshold: float | None
@@ -193,7 +193,8 @@ class ShardedReferences(ReferenceBank):
         if len(batch.sizes) > 1:
             # One process has each row and the others zeros. As integers the bits add up to themselves.
             distributed.all_reduce(rows.view(torch.int32))
-        return rows[batch.own]
+        # Not a view: sums over what begins elsewhere in memory may differ in their last bits.
+        return rows[batch.own].clone()
 
     @contextmanager
     def _together(self, call: str) -> Iterator[None]:

@@ -15,7 +15,7 @@ from transformers.utils import cached_file, logging
 from .features import EncodedFeatures, GraphHealth
 from .reference_bank import ReferenceBank
 from .reference_checks import MODALITIES
-from .reference_files import REFERENCES_NAME, is_references_file, remove_references, tensors_name
+from .reference_files import REFERENCES_NAME, is_tensors_file, tensors_name
 from .reference_health import bank_health
 
 logger = logging.get_logger(__name__)
@@ -35,7 +35,9 @@ class ReferencedModel:
     def references(self) -> ReferenceBank:
         """The references: how many (`len`), `ids`, `labels`, `notes`, `present`; empty at first.
 
-        Setting others raises a `ValueError` if they do not fit the model, which then keeps what it has.
+        Setting others makes the model hold a copy of them (which shares their tensors), so that edits of
+        either leave the other as it is. A `ValueError` says if they do not fit the model, which then keeps
+        what it has.
         """
         base: Any = self.base_model  # type: ignore[attr-defined]
         if base.stored_references is None:
@@ -44,7 +46,9 @@ class ReferencedModel:
 
     @references.setter
     def references(self, bank: ReferenceBank) -> None:
-        bank = self._fitted(bank)
+        if not isinstance(bank, ReferenceBank):
+            raise ValueError(f"`references` is {bank!r}: give a ReferenceBank, such as `new_bank()`.")
+        bank = self._fitted(copy.copy(bank))
         means = self._means(bank)
         self.base_model.stored_references = bank  # type: ignore[attr-defined]
         self._settle(means)
@@ -164,10 +168,12 @@ class ReferencedModel:
 
     def _means(self, bank: ReferenceBank) -> dict[str, torch.Tensor]:
         """Stage 2's g over the references by modality; empty without that stage."""
-        return {
-            modality: attention.batch_bias.over(bank.vectors(modality))
-            for modality, attention in self._stage2().items()
-        }
+        device_type: str = self.device.type  # type: ignore[attr-defined]
+        with torch.autocast(device_type, enabled=False):
+            return {
+                modality: attention.batch_bias.over(bank.vectors(modality))
+                for modality, attention in self._stage2().items()
+            }
 
     def _settle(self, means: Mapping[str, torch.Tensor]) -> None:
         for modality, attention in self._stage2().items():
@@ -186,40 +192,49 @@ class ReferencedModel:
         }
         return {graph: bank_health(self.references, graph, *limits) for graph, limits in settings.items()}
 
-    def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
-        """As `PreTrainedModel.save_pretrained`, with the references, if there are any, beside the weights."""
-        push = kwargs.pop("push_to_hub", False)
-        if push and kwargs.get("variant") is not None:
+    def save_pretrained(
+        self,
+        save_directory: Any,
+        is_main_process: bool = True,
+        state_dict: Mapping[str, torch.Tensor] | None = None,
+        push_to_hub: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        """As `PreTrainedModel.save_pretrained`, with the references, be they none, beside the weights.
+
+        Raises:
+            ValueError: If it is to be pushed with an argument that `push_to_hub` does not take, or the
+                references are split over processes.
+        """
+        repository = {name: kwargs.pop(name) for name in REPOSITORY if name in kwargs}
+        hub = {name: kwargs[name] for name in PUSH_OPTIONS if name in kwargs}
+        refused = ["state_dict"] * (state_dict is not None) + sorted(set(kwargs) - set(hub))
+        if push_to_hub and refused:
             raise ValueError(
-                f"`variant` is {kwargs['variant']!r}, which cannot be pushed from here: save without "
-                "`push_to_hub`, and upload the folder."
+                f"{refused} cannot be given where the model is pushed: save without `push_to_hub`, and "
+                "upload the folder."
             )
-        repository = {name: kwargs.pop(name) for name in ("repo_id", "commit_message") if name in kwargs}
-        super().save_pretrained(save_directory, *args, **kwargs)  # type: ignore[misc]
-        folder = Path(save_directory)
-        if kwargs.get("is_main_process", True):
-            if len(self.references):
-                self.references.save(folder)
-            else:
-                remove_references(folder)
-        if push:  # as one commit with the references
-            hub = {name: kwargs[name] for name in PUSH_OPTIONS if name in kwargs}
-            name = repository.pop("repo_id", folder.name)
+        if is_main_process:  # first: references that cannot be saved stop all of it
+            self.references.save(save_directory)
+        super().save_pretrained(  # type: ignore[misc]
+            save_directory, is_main_process=is_main_process, state_dict=state_dict, **kwargs
+        )
+        if push_to_hub:  # as one commit with the references
+            name = repository.pop("repo_id", Path(save_directory).name)
             self.push_to_hub(name, **repository, **hub)
 
     def push_to_hub(self, repo_id: str, **options: Any) -> Any:
         """As `PreTrainedModel.push_to_hub`, with the references; those that it had before are deleted."""
+        # Those of the model, even if there are none, take the others' place in the same commit.
         pushed = super().push_to_hub(repo_id, **options)  # type: ignore[misc]
         api, token = HfApi(), options.get("token")
         name, revision = pushed.repo_url.repo_id, pushed.pr_revision or options.get("revision")
-        kept = set()
-        if len(self.references):
-            file = api.hf_hub_download(name, REFERENCES_NAME, revision=pushed.oid, token=token)
-            kept = {REFERENCES_NAME, tensors_name(Path(file).parent)}
+        facts = api.hf_hub_download(name, REFERENCES_NAME, revision=pushed.oid, token=token)
+        used = tensors_name(Path(facts).parent)
         stale = [
             CommitOperationDelete(path)
             for path in api.list_repo_files(name, revision=revision, token=token)
-            if is_references_file(path) and path not in kept
+            if is_tensors_file(path) and path != used
         ]
         if stale:
             message = "Delete references that are no longer used"
@@ -247,5 +262,6 @@ class ReferencedModel:
         self.base_model.stored_references = self._fitted(ReferenceBank.load(folder))  # type: ignore[attr-defined]
 
 
-# Of `save_pretrained`, what `push_to_hub` takes as well.
+# Of `save_pretrained`, what `push_to_hub` takes instead, and what it takes as well.
+REPOSITORY = ("repo_id", "commit_message", "commit_description")
 PUSH_OPTIONS = ("private", "token", "create_pr", "revision", "max_shard_size", "tags")

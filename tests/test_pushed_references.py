@@ -25,30 +25,43 @@ model.add_references(rows, list("abc"))
 seen = []
 
 def pushed(push, repository="tester/model"):
-    push()
+    commit = push()
     files = [path for path in HfApi().list_repo_files(repository) if path.startswith("references")]
-    seen.append([list(Model.from_pretrained(repository).references.ids), len(files)])
+    known, at_once = (
+        list(Model.from_pretrained(repository, revision=name).references.ids) for name in ("main", commit)
+    )
+    assert known == at_once, at_once
+    seen.append([known, len(files)])
 
-pushed(lambda: model.push_to_hub("tester/model"))
+def push(**options):
+    return model.push_to_hub("tester/model", **options).oid
+
+pushed(push)
 model.remove_references(["b"])
-pushed(lambda: model.push_to_hub("tester/model"))
-pushed(lambda: model.push_to_hub("tester/model"))  # as it is there
+pushed(push)
+pushed(push)  # as it is there
 model.remove_references(["a", "c"])
-pushed(lambda: model.push_to_hub("tester/model", commit_message="none"))
+pushed(lambda: push(commit_message="none"))
 model.references = model.new_bank()
 model.add_references({"text_embeds": torch.ones(1, 4), "token_features": torch.ones(1, 1, 4)}, ["d"])
 folder = tempfile.mkdtemp()
-pushed(lambda: model.save_pretrained(folder, push_to_hub=True, repo_id="tester/other"), "tester/other")
-try:
-    model.save_pretrained(folder, push_to_hub=True, repo_id="tester/other", variant="fp16")
-except ValueError as error:
-    seen.append(str(error))
+
+def save():
+    model.save_pretrained(folder, True, None, True, repo_id="tester/other")
+    return "main"
+
+pushed(save, "tester/other")
+for options in ({"variant": "fp16"}, {"state_dict": model.state_dict()}):
+    try:
+        model.save_pretrained(folder, push_to_hub=True, repo_id="tester/other", **options)
+    except ValueError as error:
+        seen.append(str(error))
 print(json.dumps(seen))
 """
 
 
 def test_superseded_references_do_not_stay(tmp_path: Path) -> None:
     with LocalHub() as hub:
-        *pushes, refusal = run_python(PUSH, str(ROOT), env=hub.environment(tmp_path / "home"))
-    assert pushes == [[["a", "b", "c"], 2], [["a", "c"], 2], [["a", "c"], 2], [[], 0], [["d"], 2]]
-    assert "`variant`" in refusal
+        *pushes, variant, state = run_python(PUSH, str(ROOT), env=hub.environment(tmp_path / "home"))
+    assert pushes == [[["a", "b", "c"], 2], [["a", "c"], 2], [["a", "c"], 2], [[], 2], [["d"], 2]]
+    assert "['variant']" in variant and "['state_dict']" in state

@@ -230,8 +230,10 @@ def test_the_code_that_ran_is_the_pinned_revision_of_the_repository(
 @pytest.mark.parametrize("repo_id", REPOSITORIES)
 def test_main_has_moved_on(publication: Publication, repo_id: str) -> None:
     pinned, main = publication.files(repo_id), publication.hub.files(repo_id)
-    changed = {name for name in main if main[name] != pinned[name]}
-    assert changed == {"configuration_mmorient.py", "model.safetensors"}
+    changed = {name for name in main if main[name] != pinned.get(name)}
+    old, new = (json.loads(files["references.json"])["tensors"]["file"] for files in (pinned, main))
+    assert changed == {"configuration_mmorient.py", "model.safetensors", "references.json", new}
+    assert old in pinned and old not in main
 
 
 def test_offline_nothing_is_requested(publication: Publication) -> None:

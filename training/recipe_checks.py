@@ -70,6 +70,8 @@ def check_values(arguments: Mapping[str, Any], classes: tuple[type, ...]) -> Non
     for name in ABOVE_ZERO:
         if name in numbers and not numbers[name] > 0:
             raise ValueError(f"`{name}` is {numbers[name]}: give a number above 0.")
+    if not 0 <= numbers.get("threshold_quantile", 0) <= 1:
+        raise ValueError(f"`threshold_quantile` is {numbers['threshold_quantile']}: give a number in [0, 1].")
     if numbers["seed"] >= 2**32:
         raise ValueError(f"`seed` is {numbers['seed']}: give a number below 2**32.")
     if arguments.get("output_dir") == "":

@@ -86,9 +86,10 @@ def build_run(recipe: Recipe) -> Run:
         )
         collator = FeatureCollator(list(tasks))
     name = "references" if "references" in tables else "training"
-    references = ReferenceRows(
-        rows[name], tables[name]["row"][:], f"{name} rows of {splits.parts[name].table.name}"
-    )
+    # Without the folders of this machine: notes are published with the model.
+    files = [Path(file) for file in splits.parts[name].table.name.split(" + ")]
+    source = " + ".join(file.name if file.is_absolute() else str(file) for file in files)
+    references = ReferenceRows(rows[name], tables[name]["row"][:], f"{name} rows of {source}")
     train_rows = rows["training"]
     if model.config.graph_scope == "bank":
         own = own_places(tables["training"], tables[name]) if name == "references" else range(len(train_rows))

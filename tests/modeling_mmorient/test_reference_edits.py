@@ -8,6 +8,7 @@ import torch
 from modeling_mmorient import MMOrientForMultitaskClassification
 from modeling_mmorient.hima import BatchBias
 from modeling_mmorient.reference_bank import ReferenceBank
+from modeling_mmorient.reference_shards import ShardedReferences
 from tests.modeling_mmorient.known_models import IDS
 
 
@@ -169,3 +170,43 @@ def test_matrix_products_of_reduced_precision_set_the_newer_way(make_known, make
             torch.testing.assert_close(logits, expected[task], atol=1e-3, rtol=1e-3)
     finally:
         torch.backends.fp32_precision = before
+
+
+def test_models_do_not_share_what_they_are_given(make_known, make_model, make_inputs):
+    known, model = make_known(), make_model(graph_scope="bank")
+    model.references = known.references
+    expected = answers(model, make_inputs(seed=5))
+    known.remove_references(IDS[:5])
+    assert model.references.ids == tuple(IDS)
+    assert all(torch.equal(v, expected[task]) for task, v in answers(model, make_inputs(seed=5)).items())
+    with pytest.raises(ValueError, match="`references` is None"):
+        model.references = None
+
+
+def test_vectors_belong_to_whoever_has_the_modality():
+    bank = ReferenceBank(2, 2, image_vector_dim=3, text_vector_dim=3)
+    image, vectors = torch.ones(2, 2), torch.ones(2, 3)
+    with pytest.raises(ValueError, match="'a' has 'image' and no 'image_vectors'"):
+        bank.add(["a", "b"], {"image": image})
+    present = {"image": torch.tensor([True, False])}
+    with pytest.raises(ValueError, match="'b' has 'image_vectors' and no 'image'"):
+        bank.add(
+            ["a", "b"],
+            {"image": image, "image_vectors": vectors, "text": image, "text_vectors": vectors},
+            present,
+        )
+    bank.add(["a", "b"], {"image": image, "image_vectors": vectors})
+    assert len(bank) == 2
+
+
+def test_a_model_whose_references_cannot_be_saved_is_not_saved_in_part(make_known, tmp_path):
+    model = make_known()
+    model.references = ShardedReferences(model.references)
+    with pytest.raises(ValueError, match="split over the processes"):
+        model.save_pretrained(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_another_process_saves_nothing(make_known, tmp_path):
+    make_known().save_pretrained(tmp_path, False)
+    assert not list(tmp_path.glob("references*"))

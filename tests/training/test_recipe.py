@@ -146,6 +146,8 @@ def test_errors_name_the_field_and_the_remedy(
         ("seed", True, "give a whole number"),
         ("seed", -1, "at least 0"),
         ("seed", 2**32, "below"),
+        ("threshold_quantile", 1.5, r"in \[0, 1\]"),
+        ("threshold_quantile", float("nan"), r"in \[0, 1\]"),
         ("seed", "abc", "invalid int value"),
         ("restart", "perhaps", "true/false"),
         ("dataloader_pin_memory", 3, "give true or false"),

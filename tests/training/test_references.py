@@ -31,7 +31,7 @@ def test_training_rows_become_the_references(tmp_path: Path) -> None:
     model, processor = load_saved_model(str(tmp_path / "out"))
     rows = read(tmp_path / "memes" / "train.csv")
     bank = model.references
-    assert len(bank) == len(rows) and "training rows of" in bank.notes
+    assert len(bank) == len(rows) and bank.notes == "training rows of train.csv"
     labels = model.config.task_specs["sentiment"].labels
     assert [labels[label] for label in bank.labels["sentiment"]] == [row["sentiment"] for row in rows]
     for graph, health in model.reference_health().items():
@@ -95,7 +95,7 @@ def test_references_of_another_table(tmp_path: Path) -> None:
 
 
 def test_given_thresholds_stay_and_copies_give_none(tmp_path: Path) -> None:
-    options = {"image_threshold": 0.25, "hima_hidden_size": 4, "learner_hidden_sizes": [8]}
+    options = {"image_threshold": 0.25, "use_hima_stage2": False, "learner_hidden_sizes": [8]}
     run = build_run(parse_recipe(frozen_recipe(tmp_path, model_options=options)))
     run.trainer.fill_references(run.references, 0.5)
     config = run.trainer.model.config
