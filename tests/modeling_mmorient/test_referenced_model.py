@@ -75,9 +75,14 @@ def largest_difference(model, pool, alone, pairings, seed):
     return worst
 
 
+# Fewer neighbours than references: else everyone has all of them, whatever the search finds.
+FEW = {"image_neighbors": 3, "text_neighbors": 2}
+
+
 @pytest.mark.parametrize(("kind", "pairings"), [("features", 8000), ("vision", 2000)])
-def test_a_row_gets_the_same_answer_in_any_batch(kind, pairings, make_known, make_inputs):
-    model, pool = make_known(kind), pool_of_rows(make_inputs, kind)
+@pytest.mark.parametrize("use_votes", [True, False])
+def test_a_row_gets_the_same_answer_in_any_batch(kind, pairings, use_votes, make_known, make_inputs):
+    model, pool = make_known(kind, use_votes=use_votes, **FEW), pool_of_rows(make_inputs, kind)
     assert largest_difference(model, pool, answers_alone(model, pool), pairings, seed=0) <= 1e-5
 
 
@@ -93,7 +98,7 @@ def one_of_two(rank, folder):
 
 @pytest.mark.slow
 def test_two_processes_give_the_answers_of_one(make_known, make_inputs, tmp_path):
-    model, pool = make_known(), pool_of_rows(make_inputs, "features")
+    model, pool = make_known(**FEW), pool_of_rows(make_inputs, "features")
     model.save_pretrained(tmp_path)
     torch.save({"pool": pool, "alone": answers_alone(model, pool)}, tmp_path / "given.pt")
     multiprocessing.spawn(one_of_two, (str(tmp_path),), nprocs=2)
