@@ -109,7 +109,7 @@ def complete_features(
     Raises:
         ValueError: If nothing is given, a modality is given only in part, or shapes do not fit.
     """
-    known = (
+    tensors = (
         given.image_embeds,
         given.region_features,
         given.text_embeds,
@@ -119,13 +119,12 @@ def complete_features(
         raw.input_ids,
         raw.joint_input_ids,
     )
-    first = next((tensor for tensor in known if tensor is not None), None)
-    if first is None:
+    if not (known := [tensor for tensor in tensors if tensor is not None]):
         raise ValueError(
             "neither a picture nor a text is given: give `pixel_values` or `input_ids` (or the "
             "precomputed features) of at least one modality."
         )
-    like = first.new_empty(first.shape[0], dtype=dtype)
+    like = known[0].new_empty(known[0].shape[0], dtype=dtype)
     has_raw_text = raw.input_ids is not None or raw.joint_input_ids is not None
     regions, region_mask, has_image = _complete(config, given, IMAGE, like, raw.pixel_values is not None)
     tokens, token_mask, has_text = _complete(config, given, TEXT, like, has_raw_text)

@@ -204,7 +204,7 @@ def test_what_does_not_fit_is_refused_and_the_bank_stays_as_it_was(message):
 def test_unknown_and_repeated_ids_are_refused(edit):
     bank = filled_bank()
     before = contents(bank)
-    for ids, message in ((["r1", "nobody"], "no reference 'nobody'"), (["r1", "r1"], "'r1' twice")):
+    for ids, message in ((["r0", "nobody"], "no reference 'nobody'"), (["r1", "r1"], "'r1' twice")):
         with pytest.raises(ValueError, match=message):
             getattr(bank, edit)(ids, *([random_embeds(2)] if edit == "replace" else []))
     assert contents(bank) == before
@@ -228,6 +228,7 @@ def test_settings_and_searches_that_do_not_fit_are_refused():
         ({"k": None}, "`k` and `threshold` are both None"),
         ({"k": 0}, "`k` is 0"),
         ({"threshold": 1.5}, "`threshold` is 1.5"),
+        ({"threshold": -1.5}, "`threshold` is -1.5"),
         ({"exclude": torch.tensor([0, 6])}, "`exclude` has the value 6: the bank's places are 0 to 5"),
         ({"exclude": torch.tensor([0.0, 1.0])}, "`exclude` is torch.float32"),
     ):
@@ -275,6 +276,11 @@ def test_health_counts_neighbors_among_the_other_references():
     assert health.mean_degree == 1.0 and health.isolated_share == 0.25 and health.complete_share == 0.0
     assert bank_health(bank, "text", k=16).complete_share == 1.0
     assert bank_health(bank, "image", k=2).mean_degree == 0.0
+    bank.remove(["b", "c"])
+    assert bank_health(bank, "text", k=16).complete_share == 1.0
+    bank.remove(["a"])  # a single one is isolated, not everyone's neighbour
+    health = bank_health(bank, "text", k=16)
+    assert health.isolated_share == 1.0 and health.complete_share == 0.0
 
 
 def test_thresholds_that_cannot_be_found_are_refused():

@@ -145,6 +145,38 @@ def test_search_is_exact_under_reduced_matmul_precision_and_autocast(precision):
     assert torch.equal(found.similarities, expected.similarities)
 
 
+def test_rounded_products_lose_no_neighbor_among_many_alike(monkeypatch):
+    """Where 32-bit products may be taken in fewer bits, as GPUs then do and this test does for the CPU."""
+    generator = torch.Generator().manual_seed(0)
+    direction = torch.randn(1, 64, generator=generator)
+    stored = store(direction + 0.02 * torch.randn(3000, 64, generator=generator))
+    queries = direction + 0.02 * torch.randn(40, 64, generator=generator)
+    unit = torch.nn.functional.normalize
+    exact = unit(queries.double(), dim=-1) @ unit(stored.decode(torch.arange(3000)).double(), dim=-1).T
+    product = torch.mm
+    monkeypatch.setattr(
+        torch, "mm", lambda a, b, **options: product(a.bfloat16().float(), b.bfloat16().float(), **options)
+    )
+    monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: "medium")
+    assert torch.equal(search(stored, queries, k=8).indices, exact.topk(8).indices)
+    above = search(stored, queries, threshold=0.9999)
+    assert torch.equal(above.degrees(), (exact > 0.9999).sum(-1))
+
+
+@pytest.mark.parametrize("k", [None, 5])
+def test_neighbors_are_above_the_threshold_by_however_little(k):
+    generator = torch.Generator().manual_seed(0)
+    stored, queries = (
+        store(torch.randn(200, 64, generator=generator)),
+        torch.randn(20, 64, generator=generator),
+    )
+    nearest = search(stored, queries, k=1)
+    for row in range(20):
+        largest = nearest.similarities[row].item()
+        for threshold, degree in ((largest, 0), (math.nextafter(largest, -1.0), 1)):
+            assert search(stored, queries[row : row + 1], k, threshold).degrees().tolist() == [degree]
+
+
 def test_missing_and_zero_queries_have_no_neighbors():
     stored = store(torch.randn(50, 4, generator=torch.Generator().manual_seed(0)))
     queries = torch.stack([torch.ones(4), torch.zeros(4), torch.full((4,), math.nan)])
@@ -176,6 +208,15 @@ def test_float32_is_stored_exactly():
         * torch.logspace(-30, 30, 100)[:, None]
     )
     assert torch.equal(store(embeds).decode(torch.arange(100)), embeds)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "int8"])
+def test_errors_of_what_is_decoded_stay_within_half_a_step(dtype):
+    embeds = torch.randn(100, 33, generator=torch.Generator().manual_seed(0)).double()
+    error = (store(embeds.float(), dtype=dtype).decode(torch.arange(100)) - embeds.float()).abs()
+    step = embeds.abs().amax(-1, keepdim=True) / 127 if dtype == "int8" else embeds.abs() * 2**-10
+    assert (error <= step / 2 * (1 + 1e-3) + 1e-7).all()
+    assert error.max() > 1e-4
 
 
 @pytest.mark.parametrize(("dtype", "kind"), [("float16", "normal"), ("int8", "normal"), ("int8", "spiked")])

@@ -159,6 +159,26 @@ def test_votes_on_several_labels_match_plain_python(make_known, make_inputs):
             assert found.votes["about"][row, label].item() == pytest.approx(learned * expected, abs=1e-5)
 
 
+def test_shares_of_a_vote_on_several_labels_match_plain_python(make_known, make_inputs):
+    model = make_known(image_neighbors=4, tasks={"about": {**ABOUT, "class_weights": [3.0, 0.5]}})
+    with torch.no_grad():
+        found = model(**make_inputs(), output_neighbors=True).neighbors["image"]
+    labels = model.references.labels["about"]
+    sharpness, smoothing = (v[0].exp().item() for v in (model.votes.log_sharpness, model.votes.log_smoothing))
+    for row in range(6):
+        cosines, places = found.similarities[row].tolist(), found.indices[row].tolist()
+        expected = [0.0] * 4
+        for label, weight in enumerate((3.0, 0.5)):
+            weights = [
+                math.exp(sharpness * (cosine - cosines[0]))
+                * {1: weight, 0: 1.0, -100: 0.0}[labels[place, label].item()]
+                for place, cosine in zip(places, cosines, strict=True)
+            ]
+            for column, counted in enumerate(weights):
+                expected[column] += counted / (sum(weights) + smoothing) / 2
+        assert found.vote_weights["about"][row].tolist() == pytest.approx(expected, abs=1e-5)
+
+
 ABOUT = {"labels": ["politics", "animals"], "kind": "multilabel"}
 
 
@@ -206,6 +226,31 @@ def test_training_sees_the_neighbors_that_evaluation_sees(make_known, make_input
         assert torch.equal(output.graph_health[graph].degrees, found.degrees())
     output.loss.backward()
     assert all(parameter.grad.abs().sum() > 0 for parameter in model.votes.parameters())
+
+
+@pytest.mark.parametrize("remembered", [False, True])
+def test_health_is_that_of_the_rows_that_have_the_modality(remembered, make_known, make_inputs):
+    inputs = {**make_inputs("features", 12, seed=7), "image_present": torch.arange(12) != 3}
+    own = torch.arange(12)
+
+    def health(**options):
+        model = make_known(**{"image_neighbors": 16, "text_neighbors": 16, **options})
+        with torch.no_grad():
+            if remembered:
+                model(**inputs, own_reference=own)
+            return model(**inputs, own_reference=own, output_graph_health=True).graph_health
+
+    everyone = health()  # each row's neighbours are all others
+    for graph, number in (("image", 11), ("text", 12)):
+        assert everyone[graph].mean_degree == number - 1
+        assert everyone[graph].isolated_share == 0.0 and everyone[graph].complete_share == 1.0
+    assert everyone["image"].degrees.tolist() == [10] * 3 + [-1] + [10] * 8
+    nobody = health(image_threshold=0.999, text_threshold=0.999)
+    for graph in ("image", "text"):
+        assert nobody[graph].mean_degree == 0.0
+        assert nobody[graph].isolated_share == 1.0 and nobody[graph].complete_share == 0.0
+    few = health(image_neighbors=9)["image"]
+    assert few.mean_degree == 9.0 and few.isolated_share == few.complete_share == 0.0
 
 
 def test_without_references_every_parameter_still_gets_a_gradient(

@@ -94,7 +94,7 @@ def test_references_of_another_table(tmp_path: Path) -> None:
         build_run(parse_recipe([*recipe, "--references_file", "known.csv"]))
 
 
-def test_given_thresholds_stay_and_copies_give_none(tmp_path: Path) -> None:
+def test_given_thresholds_stay_and_copies_give_none(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     options = {"image_threshold": 0.25, "use_hima_stage2": False, "learner_hidden_sizes": [8]}
     run = build_run(parse_recipe(frozen_recipe(tmp_path, model_options=options)))
     run.trainer.fill_references(run.references, 0.5)
@@ -105,7 +105,8 @@ def test_given_thresholds_stay_and_copies_give_none(tmp_path: Path) -> None:
     embeds = {name: bank.embeds(name, torch.arange(len(bank))) for name in ("image", "text")}
     bank.add([f"copy {name}" for name in bank.ids], embeds)
     calibrate_thresholds(run.trainer.model, 0.5)
-    assert config.text_threshold is None  # and a warning: its number of neighbours is left
+    assert config.text_threshold is None  # its number of neighbours is left
+    assert "the text graph gets no threshold" in caplog.text
 
 
 def test_votes_begin_where_they_say_most(tmp_path: Path) -> None:
