@@ -111,32 +111,33 @@ class MMOrientModel(MMOrientPreTrainedModel):
             output_hidden_states = self.config.output_hidden_states
         if output_attentions is None:
             output_attentions = self.config.output_attentions
-        output = MMOrientModelOutput()
-        if output_hidden_states:
-            output.region_features, output.token_features = features.region_features, features.token_features
-        parts = []
+        hidden = features if output_hidden_states else None
         features = self.modality_dropout(features)
         batch = None
         if self.training and gather_batch:
             batch = GlobalBatch(len(features.image_present), features.image_present.device)
+        parts, attended, related = [], None, None
         if self.hima is not None:
             attended = self.hima(features, batch)
             parts.append(attended.vectors)
-            if output_attentions:
-                output.region_attention = attended.region_attention
-                output.token_attention = attended.token_attention
         if self.relations is not None:
             related = self.relations(
                 features, self._references_in_use(), own_reference, batch, output_graph_health
             )
             parts.append(related.vectors)
-            output.graph_health = related.health
-            if output_neighbors:
-                output.neighbors = related.neighbors
         if features.task_features is not None:
             parts.append(features.task_features)
-        output.pooler_output = torch.cat(parts, -1)
-        return output
+        if not output_attentions:
+            attended = None
+        return MMOrientModelOutput(
+            pooler_output=torch.cat(parts, -1),
+            region_features=None if hidden is None else hidden.region_features,
+            token_features=None if hidden is None else hidden.token_features,
+            region_attention=None if attended is None else attended.region_attention,
+            token_attention=None if attended is None else attended.token_attention,
+            graph_health=None if related is None else related.health,
+            neighbors=related.neighbors if related is not None and output_neighbors else None,
+        )
 
     def _references_in_use(self) -> ReferenceBank | None:
         bank = self.stored_references

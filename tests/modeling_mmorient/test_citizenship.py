@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from packaging.version import Version
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -198,6 +199,9 @@ def test_tuples_instead_of_outputs(kind, make_model, make_inputs, make_labels):
     assert isinstance(model(**inputs), tuple)
 
 
+@pytest.mark.skipif(
+    Version(torch.__version__) < Version("2.7"), reason="torch 2.6 compiles no model of transformers 5"
+)
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("aggregation", ["auto", "dense"])
 def test_features_to_logits_compile_to_one_graph(make_model, make_inputs, make_labels, training, aggregation):

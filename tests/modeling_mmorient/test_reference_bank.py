@@ -54,6 +54,22 @@ def test_references_are_kept_as_they_were_given():
     assert bank.places(["r4", "unknown", "r0"]).tolist() == [4, -1, 0]
 
 
+def test_the_fingerprint_is_that_of_all_but_the_notes():
+    def fingerprint(**changed):
+        embeds = {name: values.clone() for name, values in random_embeds(3).items()}
+        embeds["text"][1, 2] += changed.get("shift", 0.0)
+        given = {"notes": "here", "ids": ["a", "b", "c"], "label": 1, "has": True} | changed
+        bank = ReferenceBank(4, 3, TASKS, notes=given["notes"])
+        labels = {"humour": torch.tensor([0, given["label"], 2])}
+        present = {"image": torch.tensor([True, True, given["has"]])}
+        bank.add(given["ids"], embeds, present, labels)
+        return bank.fingerprint()
+
+    assert fingerprint() == fingerprint(notes="there")
+    changes = [{"shift": 1e-3}, {"label": 2}, {"ids": ["a", "b", "d"]}, {"has": False}]
+    assert len({fingerprint(), *(fingerprint(**change) for change in changes)}) == 5
+
+
 def test_what_is_left_out_is_missing_or_not_known():
     bank = filled_bank()
     bank.add(["new"], {"text": torch.ones(1, 3)})

@@ -45,6 +45,16 @@ def messages(monkeypatch):
     return said
 
 
+def test_places_are_those_of_the_bank_where_the_first_reference_is_not_searched():
+    bank = ReferenceBank(3, 2)
+    bank.add(["zero", "right", "up"], {"text": torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])})
+    bank.build_index("text", "Flat")
+    assert bank.search("text", torch.tensor([[2.0, 0.1], [0.1, 2.0]]), k=2).indices.tolist() == [
+        [1, 2],
+        [2, 1],
+    ]
+
+
 @pytest.mark.parametrize("dtype", STORAGE_DTYPES)
 @pytest.mark.parametrize(("k", "threshold"), [(1, None), (16, None), (5, 0.8), (3000, None)])
 def test_a_flat_index_finds_what_the_exact_search_finds(dtype, k, threshold):

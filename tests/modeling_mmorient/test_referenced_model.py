@@ -205,6 +205,7 @@ def test_a_reference_is_not_its_own_neighbor(threshold, make_known, make_inputs)
             found = model(**inputs, own_reference=own, output_neighbors=True).neighbors
             assert not (found["text"].indices == own.unsqueeze(-1)).any()
             assert not (found["image"].indices == own.unsqueeze(-1)).any()
+            assert (found["image"].indices[3] == -1).all() and not found["image"].similarities[3].any()
         itself = model(**inputs, output_neighbors=True).neighbors
         assert torch.equal(itself["text"].indices[:, 0], own)
         some = own.clone()
