@@ -187,6 +187,18 @@ def test_evaluation_adds_running_g_and_leaves_it_alone():
     assert all(torch.equal(tensor, kept[name]) for name, tensor in bias.named_buffers())
 
 
+@pytest.mark.parametrize("scoring", SCORINGS)
+@pytest.mark.parametrize("sizes", [[7], [1, 2, 4], [0, 3, 0, 4], [6, 1]])
+def test_g_over_blocks_is_the_softmax_over_all_of_them(scoring, sizes):
+    bias = build_bias(scoring)
+    vectors = 3 * torch.randn(7, DIM, generator=torch.Generator().manual_seed(1))
+    expected, _ = pool_by_hand(bias.attention, vectors.tolist(), [True] * 7)
+    for ordered in (vectors, vectors.flip(0)):  # the largest score in a later block, and in an earlier
+        g = bias.over(ordered.split(sizes))
+        assert g.dtype == torch.float64 and g.tolist() == pytest.approx(expected, abs=1e-5)
+    assert not bias.over([]).any() and not bias.over([vectors[:0]]).any()
+
+
 def test_running_g_holds_no_graph():
     bias = build_bias().train()
     bias(torch.randn(3, DIM, requires_grad=True), torch.ones(3, dtype=torch.bool))

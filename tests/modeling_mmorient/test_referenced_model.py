@@ -131,6 +131,8 @@ def test_votes_match_plain_python(neighbors, make_known, make_inputs):
     with torch.no_grad():
         found = model(**make_inputs(), output_neighbors=True).neighbors
     for graph in ("image", "text"):
+        places = found[graph].indices.tolist()
+        assert found[graph].ids == [[IDS[place] for place in row if place >= 0] for row in places]
         for task in ("sentiment", "humour"):
             expected = [votes_by_hand(model, found[graph], row, graph, task) for row in range(6)]
             torch.testing.assert_close(found[graph].votes[task], torch.tensor(expected))

@@ -6,6 +6,7 @@ import torch
 
 from modeling_mmorient.feature_inputs import FeatureInputs, RawInputs, complete_features
 from modeling_mmorient.neighbors import DenseGraph, neighborhood_mean
+from modeling_mmorient.reference_bank import ReferenceBank
 from modeling_mmorient.relation_graph import CrossModalRelationLearning, GraphSAGELayer
 
 WIDTH = 11
@@ -153,6 +154,45 @@ def test_cross_modal_picture_is_rebuilt_from_samples_that_read_alike(make_config
         module = getattr(relations, layer)
         expected = sage_by_hand(module, nodes[modality], [True] * 4, neighbor_sets)[0]
         torch.testing.assert_close(layers[layer][0], torch.tensor(expected))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_layers_over_references_match_plain_python(make_config, training):
+    options = {"image_neighbors": 3, "text_neighbors": 2, "image_threshold": -0.2, "graph_scope": "bank"}
+    relations = build_relations(make_config, **options).train(training)
+    generator = torch.Generator().manual_seed(0)
+    known = {name: torch.randn(9, width, generator=generator) for name, width in (("image", 7), ("text", 6))}
+    present = {"image": torch.arange(9) % 4 != 1, "text": torch.arange(9) != 2}
+    bank = ReferenceBank(7, 6)
+    bank.add([str(place) for place in range(9)], known, present)
+    rows = {
+        "image_embeds": torch.randn(4, 7, generator=generator),
+        "text_embeds": torch.randn(4, 6, generator=generator),
+        "region_features": torch.zeros(4, 5, 10),
+        "token_features": torch.zeros(4, 8, 9),
+        "attention_mask": torch.ones(4, 8),
+    }
+    layers = by_layer(relations(features_of(relations.config, rows), bank).vectors)
+    for layer, modality, graph in (
+        ("in_modal_image", "image", "image"),
+        ("in_modal_text", "text", "text"),
+        ("cross_modal_image", "image", "text"),
+        ("cross_modal_text", "text", "image"),
+    ):
+        cosines = torch.nn.functional.cosine_similarity(
+            rows[f"{graph}_embeds"][:, None], known[graph], dim=-1
+        )
+        nodes = standardized_by_hand(known[modality]) + standardized_by_hand(rows[f"{modality}_embeds"])
+        neighbor_sets = {}
+        for row in range(4):
+            found = [(-cosines[row, place].item(), place) for place in range(9) if present[graph][place]]
+            limit = options.get(f"{graph}_threshold", -1.0)
+            near = [place for cosine, place in sorted(found) if -cosine > limit]
+            neighbor_sets[9 + row] = set(near[: options[f"{graph}_neighbors"]])
+        everyone = [neighbor_sets.get(node, set()) for node in range(13)]
+        there = [*present[modality].tolist(), *[True] * 4]
+        expected = sage_by_hand(getattr(relations, layer), nodes, there, everyone)[9:]
+        torch.testing.assert_close(layers[layer], torch.tensor(expected), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("aggregation", ["dense", "csr"])
