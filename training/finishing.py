@@ -9,6 +9,7 @@ from typing import Any
 
 import datasets
 
+from modeling_mmorient import __version__
 from modeling_mmorient.task_specs import TaskSpec
 from training.decision_fitting import FittedDecisions, fit_decisions
 from training.report import RunReport, ScoredSplit, write_report
@@ -17,7 +18,7 @@ from training.task_predictions import TaskPredictions, task_predictions
 from training.trainer import MultitaskTrainer
 from training.whole_files import write_text
 
-PACKAGES = ("modeling-mmorient", "torch", "transformers", "accelerate", "datasets")
+PACKAGES = ("torch", "transformers", "accelerate", "datasets")
 NOTES = {
     "validation": "The best epoch may have been chosen on these rows. They are scored before temperature and "
     "thresholds were fitted on them.",
@@ -138,7 +139,8 @@ def _report(
         history=history,
         degrees=trainer.degrees(),
         duration=trainer.seconds,
-        versions={package: version(package) for package in PACKAGES},
+        # A clone that was not installed has no metadata to ask for its own.
+        versions={"modeling-mmorient": __version__} | {package: version(package) for package in PACKAGES},
         notes=notes,
     )
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from sklearn.metrics import f1_score
 from transformers import AutoModel, AutoProcessor
 
+from modeling_mmorient import __version__
 from modeling_mmorient.task_specs import parse_tasks
 from tests.training.test_train import frozen_recipe
 from training.batches import raw_inputs
@@ -123,6 +125,8 @@ def test_the_report_holds_the_same_scores_the_curves_and_both_graphs(
     for graph in report["graphs"].values():
         assert graph["rows"] > 80 and graph["mean_degree"] > 1
     assert set(report["graphs"]) == {"image", "text"}
+    assert report["versions"]["modeling-mmorient"] == __version__
+    assert report["versions"]["torch"] == version("torch")
     page = (output / "report" / "index.html").read_text()
     assert "<svg" in page and "report.json" in page
 
