@@ -10,7 +10,7 @@ cached and raw logits agree: about 0.25 MB a row for MobileNetV2's 49 x 1280 reg
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,8 @@ from tqdm.auto import tqdm
 from transformers.utils import logging
 
 from modeling_mmorient import MMOrientForMultitaskClassification, MMOrientProcessor
-from training.batches import Row, ahead, raw_inputs
+from training.batches import Row, raw_inputs
+from training.encoding import encoded
 from training.feature_fingerprints import encoder_fingerprint, row_keys
 from training.feature_shards import FeatureRows, find_rows, remove_leftovers, write_shard
 
@@ -71,7 +72,8 @@ def cached_features(
         shards = _cut(missing, batch_size * max(1, SHARD_ROWS // batch_size))
         shards = shards[state.process_index :: state.num_processes]
         places = [[sources[key] for key in shard] for shard in shards]
-        batches = _prepared(tables, places, processor, batch_size, device, workers)
+        threads = torch.get_num_threads() if device.type == "cpu" else 1  # each encodes a batch
+        batches = _prepared(tables, places, processor, max(1, batch_size // threads), workers)
         with tqdm(
             desc="features",
             unit="row",
@@ -147,7 +149,6 @@ def _prepared(
     shards: Sequence[Sequence[tuple[str, int]]],
     processor: MMOrientProcessor,
     batch_size: int,
-    device: torch.device,
     workers: int,
 ) -> Iterator[dict[str, torch.Tensor]]:
     """Inputs of the encoders for the rows of one file after another."""
@@ -159,7 +160,7 @@ def _prepared(
         # Its own: whether features are computed or found must not change what is drawn afterwards.
         generator=torch.Generator(),
     )
-    return ahead(iter(loader), device)
+    return iter(loader)
 
 
 def _extract(
@@ -169,31 +170,22 @@ def _extract(
     store: Path,
     bar: tqdm,
 ) -> None:
-    """Compute and write one file after another; one is written while an accelerator computes the next."""
-    with ThreadPoolExecutor(1) as thread:
+    """Compute and write one file after another, each while the next is computed."""
+    features = encoded(model, batches)
+    with closing(features), ThreadPoolExecutor(1) as thread:
         written: Future[None] | None = None
         for keys in shards:
-            features: list[dict[str, torch.Tensor]] = []
+            computed: list[dict[str, torch.Tensor]] = []
             rows = 0
             while rows < len(keys):
-                features.append(_encode(model, next(batches)))
-                rows += len(features[-1]["image_present"])
-                bar.update(len(features[-1]["image_present"]))
+                computed.append(next(features))
+                rows += len(computed[-1]["image_present"])
+                bar.update(len(computed[-1]["image_present"]))
             if model.device.type == "cpu":
-                # The encoders fill its cores, and a second thread that computes leaves OpenMP more threads
-                # than cores, which makes all later steps of the encoders wait for each other.
-                write_shard(store, keys, features)
+                write_shard(store, keys, computed)  # the encoders' threads go on meanwhile
                 continue
             if written is not None:
                 written.result()
-            written = thread.submit(write_shard, store, keys, features)
+            written = thread.submit(write_shard, store, keys, computed)
         if written is not None:
             written.result()
-
-
-@torch.no_grad()
-def _encode(
-    model: MMOrientForMultitaskClassification, batch: Mapping[str, torch.Tensor]
-) -> dict[str, torch.Tensor]:
-    inputs = {name: value.to(model.device) for name, value in batch.items()}
-    return {name: value.cpu() for name, value in model.encode(**inputs).as_inputs().items()}

@@ -9,7 +9,6 @@ import pickle
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,6 +29,7 @@ from training.assemble import train_tokenizer
 from training.batches import FeatureCollator, MemeCollator
 from training.feature_cache import cached_features
 from training.feature_fingerprints import encoder_fingerprint, row_keys
+from training.feature_shards import write_shard
 from training.sample_memes import draw_memes
 
 ROOT = Path(__file__).parents[2]
@@ -90,23 +90,32 @@ def compute(table: datasets.Dataset, model: Any, processor: Any, folder: Path, *
     return found if tables else found["all"]
 
 
-def test_nothing_computes_beside_the_encoders_on_their_cores(
+def test_as_many_rows_as_asked_for_are_encoded_at_a_time(
     table: datasets.Dataset, model: Any, processor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    threads = set()
+    """Threads share the rows of a batch, and none computes with more than one thread."""
+    lengths, threads = [], set()
+    encode = model.encode
 
-    def remember(function: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(function)
-        def call(*args: Any, **kwargs: Any) -> Any:
-            threads.add(threading.get_ident())
-            return function(*args, **kwargs)
+    def remember(**inputs: torch.Tensor) -> Any:
+        lengths.append(len(inputs["pixel_values"]))
+        threads.add(torch.get_num_threads())
+        return encode(**inputs)
 
-        return call
+    def write(*arguments: Any) -> None:
+        threads.add(torch.get_num_threads())
+        write_shard(*arguments)
 
-    monkeypatch.setattr(feature_cache, "write_shard", remember(feature_cache.write_shard))
-    monkeypatch.setattr(feature_cache, "raw_inputs", remember(feature_cache.raw_inputs))
-    compute(table, model, processor, tmp_path / "cache")
-    assert threads == {threading.get_ident()}
+    monkeypatch.setattr(model, "encode", remember)
+    monkeypatch.setattr(feature_cache, "write_shard", write)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        compute(table, model, processor, tmp_path / "cache")
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert sum(lengths) == len(table) and max(lengths) == BATCH // 2 and threads == {1}
 
 
 @contextmanager

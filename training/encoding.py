@@ -1,0 +1,70 @@
+"""Batches of raw inputs to features, with as much of the machine at work as there is."""
+
+from collections import deque
+from collections.abc import Generator, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
+
+import torch
+
+from modeling_mmorient import MMOrientForMultitaskClassification
+from training.batches import ahead
+
+Batch = Mapping[str, torch.Tensor]
+
+
+def encoded(
+    model: MMOrientForMultitaskClassification, batches: Iterator[Batch]
+) -> Generator[dict[str, torch.Tensor], None, None]:
+    """The features of one batch after another, in memory, as `EncodedFeatures.as_inputs` names them.
+
+    On an accelerator, the next batch is made while one is encoded. On CPU, as many threads as torch has for
+    a step of a model encode a batch each, every step in the batch's thread alone: most steps of an encoder
+    are too small to be shared. The threads make their batches in turn. Up to then torch's number of
+    threads is one for the caller too, since threads that share a step would wait for those of others.
+
+    Args:
+        model: In evaluation mode.
+        batches: What the encoders take, as `batches.raw_inputs` gives it.
+    """
+    if model.device.type != "cpu":
+        for batch in ahead(batches, model.device):
+            yield _encode(model, batch)
+        return
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield from _encoded_by_threads(model, batches, threads)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _encoded_by_threads(
+    model: MMOrientForMultitaskClassification, batches: Iterator[Batch], threads: int
+) -> Iterator[dict[str, torch.Tensor]]:
+    numbered, turn = enumerate(batches), Lock()
+
+    def encode_next() -> tuple[int, dict[str, torch.Tensor]] | None:
+        with turn:
+            taken = next(numbered, None)
+        return None if taken is None else (taken[0], _encode(model, taken[1]))
+
+    # A new thread has torch's default of threads, whatever its maker has.
+    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        coming = deque(pool.submit(encode_next) for _ in range(threads + 1))
+        done: dict[int, dict[str, torch.Tensor]] = {}
+        number = 0
+        while coming:
+            if (found := coming.popleft().result()) is None:
+                continue
+            coming.append(pool.submit(encode_next))
+            done[found[0]] = found[1]
+            while number in done:  # who comes first takes the next batch, and may be done later
+                yield done.pop(number)
+                number += 1
+
+
+@torch.no_grad()
+def _encode(model: MMOrientForMultitaskClassification, batch: Batch) -> dict[str, torch.Tensor]:
+    inputs = {name: value.to(model.device) for name, value in batch.items()}
+    return {name: value.cpu() for name, value in model.encode(**inputs).as_inputs().items()}
