@@ -18,10 +18,11 @@ def encoded(
 ) -> Generator[dict[str, torch.Tensor], None, None]:
     """The features of one batch after another, in memory, as `EncodedFeatures.as_inputs` names them.
 
-    On an accelerator, the next batch is made while one is encoded. On CPU, as many threads as torch has for
-    a step of a model encode a batch each, every step in the batch's thread alone: most steps of an encoder
-    are too small to be shared. The threads make their batches in turn. Up to then torch's number of
-    threads is one for the caller too, since threads that share a step would wait for those of others.
+    On an accelerator, the next batch is made while one is encoded. On CPU, as many threads as torch would
+    share a step of the model among make and encode a batch each, and take all its steps alone: most of them
+    are too small to be shared. Batches are made in turn, one at a time. Until the last batch, or until the
+    generator is closed, torch has one thread for the caller's steps too: threads that share a step would
+    wait for each other on cores that are taken.
 
     Args:
         model: In evaluation mode.
