@@ -9,7 +9,8 @@ hardly depends on other work at all:
 - encoders alone: the two encoders' forward passes, on tensors that lie ready, in the extraction's batches;
 - model.encode alone: the same tensors through the model, which runs convolutions on CPU picture by picture
   and with channels last;
-- extraction: what training does, from tables to files on the disk; on CPU each thread encodes rows of its own.
+- extraction: what training does, from tables to files on the disk; on CPU each thread encodes rows of its
+  own.
 
 Without folders the encoders are MobileNetV2 and a BERT of MiniLM's size (6 layers, 384 wide) with
 random weights, which cost the same time as trained ones.
