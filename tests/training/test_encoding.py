@@ -62,7 +62,14 @@ def test_batches_come_in_their_order_whoever_is_done_first(count: int) -> None:
 
 def test_each_thread_takes_the_steps_of_its_batch_alone() -> None:
     model: Any = NumberModel()
-    for _ in encoded(model, numbers(20)):
+    encode, together = model.encode, threading.Barrier(THREADS, timeout=60)
+
+    def encode_together(number: torch.Tensor) -> Features:
+        together.wait()  # passes only if so many batches are encoded at a time
+        return encode(number)
+
+    model.encode = encode_together
+    for _ in encoded(model, numbers(7 * THREADS)):
         assert torch.get_num_threads() == 1
     threads = {thread for thread, _, _ in model.seen}
     assert len(threads) == THREADS and threading.get_ident() not in threads
@@ -74,7 +81,8 @@ def test_batches_are_not_made_long_before_they_are_used() -> None:
     model: Any = NumberModel()
     for used, _ in enumerate(encoded(model, numbers(50, made))):
         time.sleep(0.01)
-        assert len(made) <= used + 2 * (THREADS + 1)
+        # Some are under way, and as many may be done before the one that comes next.
+        assert len(made) <= used + 1 + 2 * (THREADS + 1)
 
 
 def test_an_error_in_a_batch_is_raised_and_the_threads_are_given_back() -> None:
