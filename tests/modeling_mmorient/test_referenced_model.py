@@ -140,48 +140,34 @@ def test_votes_match_plain_python(neighbors, make_known, make_inputs):
             assert (shares.sum(-1) < 1).all() and not shares[found[graph].indices < 0].any()
 
 
+ABOUT = {"labels": ["politics", "animals"], "kind": "multilabel"}
+
+
 def test_votes_on_several_labels_match_plain_python(make_known, make_inputs):
     model = make_known(image_neighbors=4, tasks={"about": {**ABOUT, "class_weights": [3.0, 0.5]}})
     with torch.no_grad():
         found = model(**make_inputs(), output_neighbors=True).neighbors["image"]
     labels = model.references.labels["about"]
     sharpness, smoothing = (v[0].exp().item() for v in (model.votes.log_sharpness, model.votes.log_smoothing))
+    learned = model.votes.weights[0, 0].item()
     for row in range(6):
+        cosines, places = found.similarities[row].tolist(), found.indices[row].tolist()
+        closeness = [math.exp(sharpness * (cosine - cosines[0])) for cosine in cosines]
+        shares = [0.0] * 4
         for label, weight in enumerate((3.0, 0.5)):
             column = labels[:, label].tolist()
             having, without = weight * column.count(1) + 1, column.count(0) + 1
             prior = having / (having + without)
+            counted = {1: weight, 0: 1.0, -100: 0.0}
+            weights = [near * counted[column[place]] for near, place in zip(closeness, places, strict=True)]
             yes, no = smoothing * prior, smoothing * (1 - prior)
-            for place, cosine in zip(found.indices[row], found.similarities[row], strict=True):
-                closeness = math.exp(sharpness * (cosine - found.similarities[row, 0]).item())
-                yes += weight * closeness * (column[place] == 1)
-                no += closeness * (column[place] == 0)
+            for rank, place in enumerate(places):
+                yes += weights[rank] * (column[place] == 1)
+                no += weights[rank] * (column[place] == 0)
+                shares[rank] += weights[rank] / (sum(weights) + smoothing) / 2
             expected = math.log(yes / no) - math.log(prior / (1 - prior))
-            learned = model.votes.weights[0, 0].item()
             assert found.votes["about"][row, label].item() == pytest.approx(learned * expected, abs=1e-5)
-
-
-def test_shares_of_a_vote_on_several_labels_match_plain_python(make_known, make_inputs):
-    model = make_known(image_neighbors=4, tasks={"about": {**ABOUT, "class_weights": [3.0, 0.5]}})
-    with torch.no_grad():
-        found = model(**make_inputs(), output_neighbors=True).neighbors["image"]
-    labels = model.references.labels["about"]
-    sharpness, smoothing = (v[0].exp().item() for v in (model.votes.log_sharpness, model.votes.log_smoothing))
-    for row in range(6):
-        cosines, places = found.similarities[row].tolist(), found.indices[row].tolist()
-        expected = [0.0] * 4
-        for label, weight in enumerate((3.0, 0.5)):
-            weights = [
-                math.exp(sharpness * (cosine - cosines[0]))
-                * {1: weight, 0: 1.0, -100: 0.0}[labels[place, label].item()]
-                for place, cosine in zip(places, cosines, strict=True)
-            ]
-            for column, counted in enumerate(weights):
-                expected[column] += counted / (sum(weights) + smoothing) / 2
-        assert found.vote_weights["about"][row].tolist() == pytest.approx(expected, abs=1e-5)
-
-
-ABOUT = {"labels": ["politics", "animals"], "kind": "multilabel"}
+        assert found.vote_weights["about"][row].tolist() == pytest.approx(shares, abs=1e-5)
 
 
 def test_balanced_classes_vote_alike_however_frequent_they_are(make_known, make_inputs):
