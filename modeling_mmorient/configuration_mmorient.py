@@ -1,6 +1,7 @@
 """Configuration of MM-ORIENT."""
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
@@ -12,6 +13,7 @@ from .encoder_kinds import (
     joint_region_dim,
     vision_region_dim,
 )
+from .task_changes import carried_over
 from .task_specs import TaskSpec, parse_tasks
 
 CHOICES = {
@@ -86,6 +88,8 @@ class MMOrientConfig(PretrainedConfig):
             Defaults to 0.
         uncertainty_weighting: Learn each task's share in the loss (`UncertaintyWeighting`). Defaults to
             False: the tasks' weights alone decide.
+        saved_references: What `save_pretrained` says of the references that it saves: their `number` and the
+            `digest` of their files. Not to be chosen.
 
     Raises:
         ValueError: Naming the field, the value and the remedy.
@@ -142,6 +146,7 @@ class MMOrientConfig(PretrainedConfig):
     learner_dropout: float = 0.2
     modality_dropout: float = 0.0
     uncertainty_weighting: bool = False
+    saved_references: Any = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         if self.joint_config == "default":
@@ -171,6 +176,7 @@ class MMOrientConfig(PretrainedConfig):
             self.use_votes = self.graph_scope == "bank" and self.needs_embeds
         self._check_numbers()
         self._check_switches()
+        self._check_saved_references()
 
     @property
     def task_specs(self) -> dict[str, TaskSpec]:
@@ -219,11 +225,16 @@ class MMOrientConfig(PretrainedConfig):
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """As `PretrainedConfig.from_dict`; fields that replace the saved ones are checked like them."""
+        """As `PretrainedConfig.from_dict`; fields that replace the saved ones are checked like them.
+
+        What given `tasks` leave out of tasks that were saved, `carried_over` adds.
+        """
         # A caller may choose an attention; a file that does so could name code on the Hub.
         _refuse_code(config_dict, ("attn_implementation", "experts_implementation"))
         fields = set(cls.__annotations__) - set(ENCODER_ROLES)
         replaced = {name: kwargs.pop(name) for name in list(kwargs) if name in fields}
+        if replaced.get("tasks") is not None and config_dict.get("tasks") is not None:
+            replaced["tasks"] = carried_over(parse_tasks(config_dict["tasks"]), replaced["tasks"])
         return super().from_dict({**config_dict, **replaced}, **kwargs)
 
     def to_dict(self) -> dict[str, Any]:
@@ -325,6 +336,18 @@ class MMOrientConfig(PretrainedConfig):
             raise ValueError(
                 "every branch is switched off, so nothing is left to classify from: switch on one of "
                 "`use_hima_stage1`, `use_in_modal`, `use_cross_modal`, or set `task_feature_dim`."
+            )
+
+    def _check_saved_references(self) -> None:
+        saved = self.saved_references
+        if saved is None:
+            return
+        if not isinstance(saved, Mapping) or set(saved) != {"number", "digest"}:
+            raise ValueError(f"`saved_references` is {saved!r}: leave it out, saving a model fills it in.")
+        self._require_int("saved_references", saved["number"], least=0)
+        if not isinstance(saved["digest"], str) or not re.fullmatch("[0-9a-f]{64}", saved["digest"]):
+            raise ValueError(
+                f"`saved_references` has the digest {saved['digest']!r}: leave it out, saving fills it in."
             )
 
     @staticmethod

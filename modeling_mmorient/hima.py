@@ -1,7 +1,8 @@
 """HIMA: Hierarchical Interactive Monomodal Attention (paper, section "HIMA")."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any, Self
 
 import torch
 from torch import nn
@@ -9,6 +10,11 @@ from torch import nn
 from .configuration_mmorient import MMOrientConfig
 from .features import AttentionFeatures, EncodedFeatures, standardized
 from .global_batch import GlobalBatch
+
+# Of the SHA-256 of references.
+DIGEST_BYTES = 32
+# In the place of references that are not at hand.
+OTHERS = "other references"
 
 
 class AttentionPooling(nn.Module):
@@ -80,7 +86,7 @@ class BatchBias(nn.Module):
 
     Shapes:
         vectors (B, d), present (B,) with True = present; returns (B, d). With `batch`, g is that of the
-        rows of all processes.
+        rows of all processes. A `g` (d,) that is given takes the place of the running mean.
     """
 
     running_g: torch.Tensor
@@ -94,10 +100,14 @@ class BatchBias(nn.Module):
         self.register_buffer("batches_seen", torch.zeros((), dtype=torch.long))
 
     def forward(
-        self, vectors: torch.Tensor, present: torch.Tensor, batch: GlobalBatch | None = None
+        self,
+        vectors: torch.Tensor,
+        present: torch.Tensor,
+        batch: GlobalBatch | None = None,
+        g: torch.Tensor | None = None,
     ) -> torch.Tensor:
         if not self.training:
-            return vectors + self.running_g
+            return vectors + (self.running_g if g is None else g)
         samples = vectors
         if batch is not None:
             samples, present = batch.gather(vectors), batch.gather(present)
@@ -170,10 +180,11 @@ class MonomodalAttention(nn.Module):
         mask: torch.Tensor,
         present: torch.Tensor,
         batch: GlobalBatch | None = None,
+        g: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         vectors, weights = self.attend(rows, mask, present)
         if self.batch_bias is not None:
-            vectors = self.batch_bias(vectors, present, batch)
+            vectors = self.batch_bias(vectors, present, batch, g)
         return torch.where(present.unsqueeze(-1), vectors, self.missing), weights
 
     def attend(
@@ -185,19 +196,49 @@ class MonomodalAttention(nn.Module):
 
 
 class HierarchicalAttention(nn.Module):
-    """HIMA: picture regions and words are attended to apart, [v_img ; v_txt] is their joint feature."""
+    """HIMA: picture regions and words are attended to apart, [v_img ; v_txt] is their joint feature.
+
+    Args:
+        config: The model's configuration.
+
+    Attributes:
+        settled_over: What stands for the state of the references over which stage 2's g was computed
+            (`settle`); None where g is a running mean, or was saved before this was known.
+        references_digest: In weights that were saved, the digest (32,) of the references of `settled_over`;
+            zeros for None.
+    """
+
+    references_digest: torch.Tensor
 
     def __init__(self, config: MMOrientConfig) -> None:
         super().__init__()
         self.image = MonomodalAttention(config, config.region_dim)
         self.text = MonomodalAttention(config, config.token_dim)
+        self.settled_over: object | None = None
+        # That were seen when g was computed; None: when training next begins.
+        self._batches_then: int | None = None
+        if config.use_hima_stage2:
+            self.register_buffer("references_digest", torch.zeros(DIGEST_BYTES, dtype=torch.uint8))
 
-    def forward(self, features: EncodedFeatures, batch: GlobalBatch | None = None) -> AttentionFeatures:
+    def forward(
+        self,
+        features: EncodedFeatures,
+        batch: GlobalBatch | None = None,
+        g: Mapping[str, torch.Tensor] | None = None,
+    ) -> AttentionFeatures:
+        """Attend to the rows.
+
+        Args:
+            features: Of the rows.
+            batch: The rows of all processes.
+            g: Stage 2's by modality, (d,), in evaluation; None: its running means.
+        """
+        g = g or {}
         image, region_attention = self.image(
-            features.region_features, features.region_mask, features.image_present, batch
+            features.region_features, features.region_mask, features.image_present, batch, g.get("image")
         )
         text, token_attention = self.text(
-            features.token_features, features.token_mask, features.text_present, batch
+            features.token_features, features.token_mask, features.text_present, batch, g.get("text")
         )
         return AttentionFeatures(torch.cat([image, text], -1), region_attention, token_attention)
 
@@ -206,3 +247,46 @@ class HierarchicalAttention(nn.Module):
         image, _ = self.image.attend(features.region_features, features.region_mask, features.image_present)
         text, _ = self.text.attend(features.token_features, features.token_mask, features.text_present)
         return {"image": image, "text": text}
+
+    @property
+    def batch_biases(self) -> dict[str, BatchBias]:
+        """Stage 2 by modality; empty without it."""
+        branches = {"image": self.image.batch_bias, "text": self.text.batch_bias}
+        return {modality: bias for modality, bias in branches.items() if bias is not None}
+
+    def settle(self, means: Mapping[str, torch.Tensor], over: object) -> None:
+        """Put g over the references, (d,) by modality, in the running means' place.
+
+        Args:
+            means: g.
+            over: What stands for the references' state.
+        """
+        for modality, bias in self.batch_biases.items():
+            bias.settle(means[modality])
+        self.keep(over)
+
+    def keep(self, over: object | None) -> None:
+        """Say of which state of the references the g is that is there."""
+        self.settled_over = over
+        self._batches_then = self._batches()
+
+    def train(self, mode: bool = True) -> Self:
+        """As `Module.train`; after batches of training g is a running mean again."""
+        if self.settled_over is not None:
+            if mode and self._batches_then is None:
+                self._batches_then = self._batches()
+            elif not mode and self._batches_then not in (None, self._batches()):
+                self.settled_over = None
+        return super().train(mode)
+
+    def _batches(self) -> int:
+        return sum(int(bias.batches_seen) for bias in self.batch_biases.values())
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        if self.batch_biases:
+            # Here it is zero, and weights that were saved before have none.
+            digest = state_dict.get(f"{prefix}references_digest")
+            state_dict[f"{prefix}references_digest"] = torch.zeros_like(self.references_digest)
+            self.settled_over = OTHERS if digest is not None and bool(digest.any()) else None
+            self._batches_then = None
+        super()._load_from_state_dict(state_dict, prefix, *args)

@@ -9,8 +9,10 @@ from transformers.utils.generic import can_return_tuple
 
 from .calibration import decisions, probabilities
 from .configuration_mmorient import MMOrientConfig
+from .edit_lock import EditLock
 from .encoders import FeatureEncoders
 from .feature_inputs import FeatureInputs, RawInputs
+from .features import EncodedFeatures
 from .global_batch import GlobalBatch
 from .hima import HierarchicalAttention
 from .modality_dropout import ModalityDropout
@@ -35,6 +37,8 @@ class MMOrientModel(MMOrientPreTrainedModel):
         super().__init__(config)
         # Made when they are first asked for; no module, since it has any size.
         self.stored_references: ReferenceBank | None = None
+        # Held while the references and HIMA's g are read or replaced together.
+        self.lock = EditLock()
         self.feature_encoders = FeatureEncoders(config)
         self.modality_dropout = ModalityDropout(config.modality_dropout)
         self.hima = HierarchicalAttention(config) if config.use_hima_stage1 else None
@@ -83,7 +87,10 @@ class MMOrientModel(MMOrientPreTrainedModel):
             token_features: Precomputed Q_txt, (batch_size, tokens, width).
             task_features: Task-specific features a, (batch_size, `task_feature_dim`).
             own_reference: (batch_size,), where a row is a reference itself: its place among
-                `references.ids`, so that it is not its own neighbour; -1 where it is none. Defaults to -1.
+                `references.ids`, so that it is not its own neighbour; -1 where it is none. Or
+                (batch_size, m), where several are (its views, paraphrases, copies), with -1 where there are
+                no more. Defaults to none in evaluation, where a sample that was taught finds itself; in
+                training to the references that equal the row, as a plain `Trainer` needs it.
             output_hidden_states: Return the features Q that HIMA reads.
             output_attentions: Return HIMA's weights.
             output_graph_health: Return the relation graphs' degree statistics.
@@ -112,23 +119,25 @@ class MMOrientModel(MMOrientPreTrainedModel):
         if output_attentions is None:
             output_attentions = self.config.output_attentions
         hidden = features if output_hidden_states else None
+        bank, g = self._references_in_use(features.image_present.device)
+        if own_reference is None and bank is not None and self.training and self.relations is not None:
+            own_reference = self._copies(bank, features)
         features = self.modality_dropout(features)
         batch = None
         if self.training and gather_batch:
             batch = GlobalBatch(len(features.image_present), features.image_present.device)
         parts, attended, related = [], None, None
         if self.hima is not None:
-            attended = self.hima(features, batch)
+            attended = self.hima(features, batch, g)
             parts.append(attended.vectors)
         if self.relations is not None:
-            related = self.relations(
-                features, self._references_in_use(), own_reference, batch, output_graph_health
-            )
+            related = self.relations(features, bank, own_reference, batch, output_graph_health)
             parts.append(related.vectors)
         if features.task_features is not None:
             parts.append(features.task_features)
         if not output_attentions:
             attended = None
+        found = related.neighbors if related is not None and output_neighbors else None
         return MMOrientModelOutput(
             pooler_output=torch.cat(parts, -1),
             region_features=None if hidden is None else hidden.region_features,
@@ -136,19 +145,48 @@ class MMOrientModel(MMOrientPreTrainedModel):
             region_attention=None if attended is None else attended.region_attention,
             token_attention=None if attended is None else attended.token_attention,
             graph_health=None if related is None else related.health,
-            neighbors=related.neighbors if related is not None and output_neighbors else None,
+            neighbors=found,
+            references=None if found is None else bank,
         )
 
-    def _references_in_use(self) -> ReferenceBank | None:
-        bank = self.stored_references
-        if bank is not None and len(bank):
-            return bank
+    def _references_in_use(
+        self, device: torch.device
+    ) -> tuple[ReferenceBank | None, dict[str, torch.Tensor] | None]:
+        """The references, if there are any, and g of HIMA's stage 2, as one edit left them."""
+        if self.stored_references is not None and (
+            len(self.stored_references) or not torch.compiler.is_compiling()
+        ):
+            return self._taken(device)
+        self._warn_without_references()
+        return None, None
+
+    @torch.compiler.disable
+    def _taken(self, device: torch.device) -> tuple[ReferenceBank | None, dict[str, torch.Tensor]]:
+        if self.references.device != device:
+            self.references.to(device)
+        bank, g = self.settled_references()
+        if len(bank):
+            return bank, g
+        self._warn_without_references()
+        return None, g
+
+    @torch.compiler.disable
+    @torch.no_grad()
+    def _copies(self, bank: ReferenceBank, features: EncodedFeatures) -> torch.Tensor | None:
+        """The references that a training batch's rows are themselves, where nobody says which."""
+        if self.config.graph_scope == "batch":
+            return None
+        queries = {"image": features.image_embeds, "text": features.text_embeds}
+        present = {"image": features.image_present, "text": features.text_present}
+        with torch.autocast(features.image_embeds.device.type, enabled=False):
+            return bank.copies(queries, present)
+
+    def _warn_without_references(self) -> None:
         if self.training and self.config.graph_scope == "bank" and not torch.compiler.is_compiling():
             logger.warning_once(
                 "the model is trained without neighbours: `graph_scope` is 'bank', and it has no references. "
                 'Fill them first (`add_references`, `training/train.py` does), or set `graph_scope="batch"`.'
             )
-        return None
 
 
 class MMOrientForMultitaskClassification(MMOrientPreTrainedModel):
@@ -238,11 +276,11 @@ class MMOrientForMultitaskClassification(MMOrientPreTrainedModel):
         logits = self.heads(self.learner(fused.pooler_output))
         votes: dict[str, GraphVotes] = {}
         if self.votes is not None:
-            logits, votes = self.votes(logits, self.mmorient.stored_references, fused.neighbors)
+            logits, votes = self.votes(logits, fused.references, fused.neighbors)
         neighbors = None
         if output_neighbors and fused.neighbors is not None:
             neighbors = {
-                graph: describe_neighbors(self.references, found, votes.get(graph))
+                graph: describe_neighbors(fused.references, found, votes.get(graph))
                 for graph, found in fused.neighbors.items()
             }
         loss = None

@@ -6,6 +6,7 @@ import torch
 from transformers.utils import ModelOutput
 
 from .features import GraphHealth, GraphNeighbors, Neighbors
+from .reference_bank import ReferenceBank
 
 
 @dataclass
@@ -26,6 +27,7 @@ class MMOrientModelOutput(ModelOutput):
             `output_graph_health=True`, where there are graphs.
         neighbors: The rows' neighbours among the references by graph (`image`, `text`), [`Neighbors`]; with
             `output_neighbors=True`, where there are references.
+        references: Those among which they were found, as one edit left them; beside `neighbors`.
     """
 
     pooler_output: torch.Tensor | None = None
@@ -35,6 +37,7 @@ class MMOrientModelOutput(ModelOutput):
     token_attention: torch.Tensor | None = None
     graph_health: dict[str, GraphHealth] | None = None
     neighbors: dict[str, Neighbors] | None = None
+    references: ReferenceBank | None = None
 
 
 @dataclass

@@ -12,17 +12,18 @@ from .configuration_mmorient import ENCODER_ROLES, MMOrientConfig
 from .encoders import FeatureEncoders, encoder_options, has_attention_choice
 from .feature_inputs import FeatureInputs, RawInputs
 from .features import EncodedFeatures
-from .hima import AttentionPooling, BatchBias, MonomodalAttention
+from .hima import AttentionPooling, BatchBias, HierarchicalAttention, MonomodalAttention
 from .multitask import OrdinalHead, UncertaintyWeighting
 from .referenced_model import ReferencedModel
 from .relation_graph import CrossModalRelationLearning
+from .saved_model import SavedModel
 from .votes import SHARPNESS, SMOOTHING, WEIGHT, NeighborVotes
 
 # Of the stand-ins for missing modalities before they are learned: near zero, but a direction.
 STAND_IN_STD = 0.02
 
 
-class MMOrientPreTrainedModel(ReferencedModel, PreTrainedModel):
+class MMOrientPreTrainedModel(SavedModel, ReferencedModel, PreTrainedModel):
     """Weight initialisation, loading and assembly common to the MM-ORIENT models."""
 
     config_class = MMOrientConfig
@@ -35,6 +36,8 @@ class MMOrientPreTrainedModel(ReferencedModel, PreTrainedModel):
     _supports_flash_attn = True
     _supports_flex_attn = True
     _supports_attention_backend = True
+    # Models that were saved before have none.
+    _keys_to_ignore_on_load_missing = [r"hima\.references_digest$"]  # noqa: RUF012
     _no_split_modules = ["MonomodalAttention", "CrossModalRelationLearning"]  # noqa: RUF012
 
     @torch.no_grad()
@@ -52,6 +55,8 @@ class MMOrientPreTrainedModel(ReferencedModel, PreTrainedModel):
         elif isinstance(module, BatchBias):
             init.zeros_(module.running_g)
             init.zeros_(module.batches_seen)
+        elif isinstance(module, HierarchicalAttention) and module.batch_biases:
+            init.zeros_(module.references_digest)
         elif isinstance(module, CrossModalRelationLearning):
             init.normal_(module.missing_image, std=STAND_IN_STD)
             init.normal_(module.missing_text, std=STAND_IN_STD)
@@ -64,26 +69,6 @@ class MMOrientPreTrainedModel(ReferencedModel, PreTrainedModel):
             init.constant_(module.log_sharpness, math.log(SHARPNESS))
             init.constant_(module.log_smoothing, math.log(SMOOTHING))
             init.constant_(module.weights, WEIGHT)
-
-    @classmethod
-    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
-        """As `PreTrainedModel.from_pretrained`, from safetensors only, with the references that were saved.
-
-        Frozen encoders come back frozen.
-        """
-        if kwargs.setdefault("use_safetensors", True) is not True:
-            raise ValueError(
-                f"`use_safetensors` is {kwargs['use_safetensors']!r}: MM-ORIENT checkpoints are read "
-                "from safetensors only. Leave the argument out."
-            )
-        loaded = super().from_pretrained(*args, **kwargs)
-        model = loaded[0] if isinstance(loaded, tuple) else loaded
-        # Loading puts new parameters in place of those that were frozen at construction.
-        model.encoders.apply_freeze()
-        name = args[0] if args else kwargs.get("pretrained_model_name_or_path")
-        if name is not None:  # or the weights were given, and there is no place to look
-            model.load_references(str(name), **kwargs)
-        return loaded
 
     @classmethod
     def from_backbones(

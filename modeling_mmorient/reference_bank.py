@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers.utils import logging
+from transformers.utils import CONFIG_NAME, logging
 
+from .multitask import IGNORE_INDEX
 from .reference_checks import (
     WIDTHS,
     check_embeds,
@@ -21,8 +22,10 @@ from .reference_checks import (
 )
 from .reference_contents import ReferenceContents
 from .reference_embeds import STORAGE_DTYPES, StoredEmbeds
-from .reference_files import read_references, references_digest, write_references
+from .reference_files import is_tensors_file, read_references, references_digest, write_references
+from .saved_folder import read_whole, save_whole
 from .searched_references import SearchedReferences
+from .task_changes import label_order
 from .task_specs import TaskSpec
 
 logger = logging.get_logger(__name__)
@@ -79,12 +82,14 @@ class ReferenceBank(SearchedReferences):
         Raises:
             ValueError: If one of them does not fit, naming it; the bank stays as it was.
         """
-        old = self._references
         checked = check_ids(ids)
-        if twice := next((name for name in checked if name in old.places), None):
-            raise ValueError(f"the bank has a reference {twice!r} already: use another id, or `replace` it.")
-        new = self._encode(checked, embeds, present, labels)
-        self._change(old.append(new))
+        with self.lock:
+            old = self._references
+            if twice := next((name for name in checked if name in old.places), None):
+                raise ValueError(
+                    f"the bank has a reference {twice!r} already: use another id, or `replace` it."
+                )
+            self._change(old.append(self._encode(checked, embeds, present, labels)))
 
     def remove(self, ids: Sequence[str]) -> None:
         """Remove references; the others move up and keep their order.
@@ -92,9 +97,11 @@ class ReferenceBank(SearchedReferences):
         Raises:
             ValueError: If the bank has no reference of an id, or one is named twice; it stays as it was.
         """
-        removed = torch.zeros(len(self), dtype=torch.bool)
-        removed[self._known_places(check_ids(ids))] = True
-        self._change(self._references.select((~removed).nonzero().squeeze(-1).to(self.device)))
+        checked = check_ids(ids)
+        with self.lock:
+            removed = torch.zeros(len(self), dtype=torch.bool)
+            removed[self._known_places(checked)] = True
+            self._change(self._references.select((~removed).nonzero().squeeze(-1).to(self.device)))
 
     def replace(
         self,
@@ -109,20 +116,26 @@ class ReferenceBank(SearchedReferences):
         missing afterwards.
         """
         checked = check_ids(ids)
-        places = self._known_places(checked)
-        new = self._encode(checked, embeds, present, labels)
-        self._change(self._references.exchange(places.to(self.device), new))
+        with self.lock:
+            places = self._known_places(checked)
+            new = self._encode(checked, embeds, present, labels)
+            self._change(self._references.exchange(places.to(self.device), new))
 
     def with_tasks(self, tasks: Mapping[str, TaskSpec]) -> ReferenceBank:
-        """The same references for other tasks: labels stay known of those that are the same in both."""
+        """The same references for other tasks: labels stay known where those of a task are the same ones."""
         bank = ReferenceBank(**self._settings(tasks))
         kept, lost = {}, []
         for name, values in self.labels.items():
             own, new = self.tasks[name], tasks.get(name)
-            if new is not None and (own.labels, own.kind) == (new.labels, new.kind):
-                kept[name] = values
-            else:
+            order = None if new is None else label_order(own, new)
+            if order is None:
                 lost.append(name)
+            elif own.kind == "multilabel":
+                kept[name] = values[:, order]
+            else:
+                # Where each old label stands now; the last entry is for labels that are not known.
+                places = torch.tensor([*sorted(range(len(order)), key=order.__getitem__), IGNORE_INDEX])
+                kept[name] = places.to(values.device)[values.clamp(min=-1)]
         if lost:
             logger.warning(
                 f"the references' labels of the tasks {lost} are left out: the tasks are others now."
@@ -139,9 +152,29 @@ class ReferenceBank(SearchedReferences):
         """Hold what an edited copy (`copy.copy(bank)`) of this bank holds."""
         self._references = edited._references
 
+    @property
+    def state(self) -> object:
+        """What stands for the present ids and embeddings: it is another object after every edit."""
+        return self._references.state
+
     def save(self, folder: str | Path) -> None:
-        """Write the bank's two files into a folder; see `reference_files.py`."""
-        write_references(Path(folder), *self._saved())
+        """Write the bank's two files into a folder; see `reference_files.py`.
+
+        Raises:
+            ValueError: If the folder holds a model, whose weights depend on its references.
+        """
+        folder = Path(folder)
+        if (folder / CONFIG_NAME).exists():
+            raise ValueError(
+                f"{folder} holds a model, whose weights depend on its references: save both together "
+                "(`model.save_references(folder)` or `model.save_pretrained(folder)`), or name another "
+                "folder."
+            )
+        save_whole(folder, self.write, is_tensors_file)
+
+    def write(self, folder: Path) -> str:
+        """Write the bank's two files into an empty folder; the digest of `references.json`."""
+        return write_references(folder, *self._saved())
 
     def fingerprint(self) -> str:
         """SHA-256, in hexadecimal digits, of all that `save` writes but the notes."""
@@ -172,12 +205,17 @@ class ReferenceBank(SearchedReferences):
         Raises:
             ValueError: If its files are cut short, altered or do not fit each other, naming what and where.
         """
-        tensors, facts = read_references(Path(folder))
-        settings, ids = check_facts(facts, Path(folder))
-        bank = cls(**settings)
-        embeds, labels = check_stored(tensors, ids, bank.widths, bank.dtype, bank.tasks, Path(folder))
+        return read_whole(Path(folder), lambda: cls.read(Path(folder))[0])
+
+    @classmethod
+    def read(cls, folder: Path) -> tuple[ReferenceBank, str]:
+        """As `load`, from a folder that nobody writes to meanwhile; with the digest of `references.json`."""
+        tensors, facts, digest = read_references(folder)
+        settings, ids = check_facts(facts, folder)
+        bank = ReferenceBank(**settings)
+        embeds, labels = check_stored(tensors, ids, bank.widths, bank.dtype, bank.tasks, folder)
         bank._references = ReferenceContents(embeds, ids, labels, bank.tasks)
-        return bank
+        return bank, digest
 
     def _encode(
         self,

@@ -139,11 +139,13 @@ def check_search(
 
 
 def check_exclude(exclude: torch.Tensor, queries: int, references: int) -> None:
-    """(queries,) of places in a bank of so many references, or -1."""
-    _check_tensor("exclude", exclude, (queries,), "int64")
-    if row := _first((exclude < -1) | (exclude >= references)):
+    """(queries,) or (queries, any) of places in a bank of so many references, or -1."""
+    several = isinstance(exclude, torch.Tensor) and exclude.ndim == 2
+    _check_tensor("exclude", exclude, (queries, None) if several else (queries,), "int64")
+    wrong = exclude[(exclude < -1) | (exclude >= references)]
+    if wrong.numel():
         raise ValueError(
-            f"`exclude` has the value {int(exclude[row[0]])}: the bank's places are 0 to {references - 1}, "
+            f"`exclude` has the value {int(wrong[0])}: the bank's places are 0 to {references - 1}, "
             "and -1 stands for none."
         )
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from .features import Neighbors
 from .reference_embeds import StoredEmbeds
 from .reference_index import ReferenceIndex
+from .remembered_neighbors import RememberedNeighbors
 from .task_specs import TaskSpec
 
 
@@ -26,8 +26,9 @@ class ReferenceContents:
         labels: By task, as [`ReferenceBank.labels`].
         tasks: By name.
         indexes: By modality, where one was built.
-        found: Neighbours of references as queries, by modality, k and threshold: sought once, since nothing
-            here changes.
+        found: Neighbours of rows that are references themselves, by modality, k and threshold; see
+            `RememberedNeighbors`.
+        state: Equal objects stand for equal ids and embeddings: an edit makes another.
     """
 
     embeds: dict[str, StoredEmbeds]
@@ -35,7 +36,8 @@ class ReferenceContents:
     labels: dict[str, torch.Tensor]
     tasks: Mapping[str, TaskSpec]
     indexes: dict[str, ReferenceIndex] = field(default_factory=dict)
-    found: dict[tuple[str, int, float | None], Neighbors] = field(default_factory=dict)
+    found: dict[tuple[str, int, float | None], RememberedNeighbors] = field(default_factory=dict)
+    state: object = field(default_factory=object)
 
     @cached_property
     def places(self) -> dict[str, int]:

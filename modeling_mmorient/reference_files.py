@@ -3,15 +3,14 @@
     references-DIGEST.safetensors   DIGEST: the first 16 digits of the file's SHA-256
     references.json                 names that file, its size and its whole SHA-256, and has one of its own
 
-Both are written under other names first; `references.json`, which is replaced last and at once, decides
-which tensors count. Whenever the process ends, the folder holds the old bank or the new one.
+The two are replaced together (`saved_folder.py`): whenever the process ends, the folder holds the old bank
+or the new one.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,51 +19,46 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from transformers.utils import logging
-
-logger = logging.get_logger(__name__)
 
 REFERENCES_NAME = "references.json"
 FORMAT_VERSION = 1
 _TENSORS_NAME = re.compile(r"references-[0-9a-f]{16}\.safetensors")
 
 
-def write_references(folder: Path, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> None:
-    """Write a bank's files, and remove the tensors that they replace.
+def write_references(folder: Path, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> str:
+    """Write a bank's files into an empty folder.
 
     Args:
-        folder: Made if there is none.
+        folder: Such as `save_whole` gives.
         tensors: By name.
         facts: What else there is to know, of JSON types.
+
+    Returns:
+        The SHA-256 that `references.json` has of itself, which covers that of the tensors.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / "references.safetensors.tmp"
-    save_file({name: values.cpu().contiguous() for name, values in tensors.items()}, temporary)
-    digest = _digest(temporary)
-    name = f"references-{digest[:16]}.safetensors"
-    entry = {"file": name, "bytes": temporary.stat().st_size, "sha256": digest}
-    _settle(temporary, folder / name)
-    written = {"format_version": FORMAT_VERSION, **facts, "tensors": entry}
-    text = json.dumps({**written, "sha256": _facts_digest(written)})
-    temporary = folder / f"{REFERENCES_NAME}.tmp"
-    temporary.write_text(text, encoding="utf-8")
-    _settle(temporary, folder / REFERENCES_NAME)
-    for path in folder.glob("references-*.safetensors"):
-        if is_tensors_file(path.name) and path.name != name:
-            try:
-                path.unlink()
-            except OSError as error:  # some systems keep a file while anybody reads it
-                logger.warning(f"{path} is no longer needed but cannot be removed: {error}")
+    written = folder / "references.safetensors"
+    save_file({name: values.cpu().contiguous() for name, values in tensors.items()}, written)
+    digest = _digest(written)
+    entry: dict[str, Any] = {
+        "file": f"references-{digest[:16]}.safetensors",
+        "bytes": written.stat().st_size,
+        "sha256": digest,
+    }
+    written.rename(folder / entry["file"])
+    facts = {"format_version": FORMAT_VERSION, **facts, "tensors": entry}
+    digest = _facts_digest(facts)
+    (folder / REFERENCES_NAME).write_text(json.dumps({**facts, "sha256": digest}), encoding="utf-8")
+    return digest
 
 
-def read_references(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """A bank's tensors and facts, as they were written.
+def read_references(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any], str]:
+    """A bank's tensors, its facts, and the digest that `write_references` returned.
 
     Raises:
         ValueError: If a file is missing, cut short or altered, naming the file and the remedy.
     """
     path = folder / REFERENCES_NAME
-    facts = _read_facts(path)
+    facts, own_digest = _read_facts(path)
     entry = facts.pop("tensors", None)
     if not isinstance(entry, dict):
         raise ValueError(f'{path} has no "tensors": {_REMEDY}')
@@ -79,7 +73,7 @@ def read_references(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, An
             f"{tensors_path} has the SHA-256 {found_digest}, not {digest!r} as {path.name} says: {_REMEDY}"
         )
     try:
-        return load_file(tensors_path), facts
+        return load_file(tensors_path), facts, own_digest
     except SafetensorError as error:
         raise ValueError(f"{tensors_path} is no safetensors file ({error}): {_REMEDY}") from None
 
@@ -96,7 +90,7 @@ def references_digest(tensors: Mapping[str, torch.Tensor], facts: Mapping[str, A
 def tensors_name(folder: Path) -> str:
     """The tensors file that `references.json` names; a `ValueError` if it is no name of one."""
     path = folder / REFERENCES_NAME
-    entry = _read_facts(path).get("tensors")
+    entry = _read_facts(path)[0].get("tensors")
     name = entry.get("file") if isinstance(entry, dict) else None
     # A name of this form cannot lead out of the folder.
     if not isinstance(name, str) or not _TENSORS_NAME.fullmatch(name):
@@ -112,7 +106,7 @@ def is_tensors_file(name: str) -> bool:
 _REMEDY = "it was cut short or altered; copy it again, or save the bank again."
 
 
-def _read_facts(path: Path) -> dict[str, Any]:
+def _read_facts(path: Path) -> tuple[dict[str, Any], str]:
     try:
         facts = json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -130,7 +124,7 @@ def _read_facts(path: Path) -> dict[str, Any]:
     if (found := _facts_digest(facts)) != digest:
         raise ValueError(f"{path} has the SHA-256 {found}, not {digest!r} as it says: {_REMEDY}")
     del facts["format_version"]
-    return facts
+    return facts, found
 
 
 def _facts_digest(facts: Mapping[str, Any]) -> str:
@@ -141,16 +135,3 @@ def _facts_digest(facts: Mapping[str, Any]) -> str:
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _settle(temporary: Path, path: Path) -> None:
-    """Give a written file its name once it is on the disk."""
-    with temporary.open("rb+") as file:
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    if hasattr(os, "O_DIRECTORY"):  # the name, too; not every system knows how
-        folder = os.open(path.parent, os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)

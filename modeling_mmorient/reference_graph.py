@@ -3,9 +3,8 @@
 import torch
 
 from .configuration_mmorient import MMOrientConfig
-from .features import EncodedFeatures, GraphHealth, Neighbors
+from .features import EncodedFeatures, GraphHealth
 from .reference_bank import ReferenceBank
-from .reference_checks import check_exclude
 
 
 class ReferenceGraphs:
@@ -15,10 +14,10 @@ class ReferenceGraphs:
 
     Args:
         config: The model's configuration.
-        bank: The references; moved to the features' device.
+        bank: The references, on the features' device, which nobody edits meanwhile.
         features: Of B rows.
-        own: (B,) place in the bank of the row itself, which is not its own neighbour; -1 where it is not
-            there. None: no row is there.
+        own: (B,) or (B, m), places in the bank of the row itself and its copies, which are not its
+            neighbours; -1 where there are no more. None: no row is there.
     """
 
     @torch.compiler.disable
@@ -29,41 +28,25 @@ class ReferenceGraphs:
         features: EncodedFeatures,
         own: torch.Tensor | None = None,
     ) -> None:
-        device = features.image_embeds.device
-        self.bank = bank if bank.device == device else bank.to(device)
+        self.bank = bank
         searched = (
             ("image", features.image_embeds, features.image_present),
             ("text", features.text_embeds, features.text_present),
         )
         # Mixed precision has no place where cosines are compared.
-        with torch.no_grad(), torch.autocast(device.type, enabled=False):
+        with torch.no_grad(), torch.autocast(bank.device.type, enabled=False):
             self.neighbors = {
-                modality: self._search(config, modality, embeds, present, own)
+                modality: bank.neighbors(
+                    modality,
+                    embeds,
+                    present,
+                    getattr(config, f"{modality}_neighbors"),
+                    getattr(config, f"{modality}_threshold"),
+                    own,
+                )
                 for modality, embeds, present in searched
             }
         self.present = {modality: present for modality, _, present in searched}
-
-    def _search(
-        self,
-        config: MMOrientConfig,
-        modality: str,
-        embeds: torch.Tensor,
-        present: torch.Tensor,
-        own: torch.Tensor | None,
-    ) -> Neighbors:
-        k, threshold = getattr(config, f"{modality}_neighbors"), getattr(config, f"{modality}_threshold")
-        if own is not None:
-            check_exclude(own, len(embeds), len(self.bank))
-        if own is None or k is None:
-            return self.bank.search(modality, embeds, present, k, threshold, exclude=own)
-        # Rows that are references were sought before, in all but the first epoch.
-        stored, others = (own >= 0).nonzero().squeeze(-1), (own < 0).nonzero().squeeze(-1)
-        known = self.bank.neighbors_of(modality, own[stored], k, threshold)
-        new = self.bank.search(modality, embeds[others], present[others], k, threshold)
-        order, missing = torch.cat([stored, others]).argsort(), ~present.unsqueeze(-1)
-        indices = torch.cat([known.indices, new.indices])[order].masked_fill(missing, -1)
-        similarities = torch.cat([known.similarities, new.similarities])[order].masked_fill(missing, 0.0)
-        return Neighbors(indices, similarities)
 
     @torch.compiler.disable
     def mean(self, nodes: str, graph: str, x: torch.Tensor) -> torch.Tensor:

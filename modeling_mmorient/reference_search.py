@@ -42,13 +42,16 @@ def find_neighbors(
 ) -> Neighbors:
     """Neighbours among the stored embeddings; see [`ReferenceBank.search`].
 
-    With an index, which needs k, among the k + 9 candidates that it finds for each query.
+    With an index, which needs k, among the candidates that it finds for each query: k + 8, and one for each
+    reference that is excluded (at least one).
 
     Beyond the stored embeddings, the queries and the result, memory holds one block: 2^21 similarities in
     float32 (8 MiB), what is written of the candidates among them (which are few; 256 MiB if all are,
     because all references are copies of one), and some arrays of 1,024 x d.
     """
     queries = queries.float()
+    if exclude is not None and exclude.ndim == 1:
+        exclude = exclude.unsqueeze(-1)
     # The errors that `_margin` allows for are those of float32.
     with torch.autocast(queries.device.type, enabled=False):
         found = [
@@ -81,10 +84,11 @@ def _search_block(
     if k is None:
         best = _scan(stored, sought, None, exact=True)
     elif index is not None:
-        found = index.candidates(sought.unit(), k + SPARE + 1)
+        own = 1 if exclude is None else max(1, exclude.shape[1])
+        found = index.candidates(sought.unit(), k + SPARE + own)
         possible = (found >= 0) & (sought.lengths > 0).unsqueeze(-1)
         if exclude is not None:
-            possible &= found != exclude.unsqueeze(-1)
+            possible &= (found.unsqueeze(-1) != exclude.unsqueeze(1)).all(-1)
         best = _rank(stored, sought, found, possible, k)
     else:
         coarse = _scan(stored, sought, k + SPARE, exact=False)
@@ -101,7 +105,7 @@ def _search_block(
 
 @dataclass
 class _Sought:
-    """Queries (B, d), their lengths (B,) in float64, and what is not sought."""
+    """Queries (B, d), their lengths (B,) in float64, and what is not sought, (B, m)."""
 
     queries: torch.Tensor
     lengths: torch.Tensor
@@ -174,8 +178,8 @@ def _approximations(stored: StoredEmbeds, sought: _Sought) -> Iterator[tuple[int
             similarities[:, :width].masked_fill_(norms == 0, -torch.inf)
         if sought.exclude is not None:
             own = sought.exclude - block.start
-            rows = ((own >= 0) & (own < width)).nonzero().squeeze(-1)
-            similarities[rows, own[rows]] = -torch.inf
+            rows, columns = ((own >= 0) & (own < width)).nonzero().unbind(-1)
+            similarities[rows, own[rows, columns]] = -torch.inf
         yield block.start, similarities
 
 

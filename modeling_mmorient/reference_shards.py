@@ -30,10 +30,10 @@ class ShardedReferences(ReferenceBank):
     last bit. What is small (ids, labels, and who has which modality) every process keeps of all references:
     beside the ids some 20 bytes for each of them, and 8 for each task.
 
-    `search`, `neighbors_of`, `neighbor_sum`, `embeds` and `vectors` are collective: every process calls them
-    at the same time, in the same order and with the same modality, k and threshold, each with queries of its
-    own, of any number, none included. Processes that call different things, or one of whose calls is refused,
-    all raise. Every process sees the queries of all of them.
+    `search`, `neighbors`, `copies`, `neighbor_sum`, `embeds` and `vectors` are collective: every process
+    calls them at the same time, in the same order and with the same modality, k and threshold, each with
+    queries of its own, of any number, none included. Processes that call different things, or one of whose
+    calls is refused, all raise. Every process sees the queries of all of them.
 
     An index (`build_index`, on every process) is over the own references, so that with one the result
     depends on the number of processes. The references cannot be edited or saved here: edit the whole bank
@@ -112,8 +112,6 @@ class ShardedReferences(ReferenceBank):
         """As [`ReferenceBank.search`], among the references of all processes."""
         with self._together(f"search({modality!r}, k={k}, threshold={threshold})"):
             present = self._check_search(modality, queries, present, k, threshold, exclude)
-        # Other processes may be in `neighbors_of`, which seeks the same, and fetch their queries now.
-        self._fetch(modality, torch.empty(0, dtype=torch.long, device=self.device))
         return self._search_parts(modality, queries.float(), present, k, threshold, exclude)
 
     def neighbor_sum(self, modality: str, neighbors: Neighbors) -> tuple[torch.Tensor, torch.Tensor]:
@@ -139,15 +137,7 @@ class ShardedReferences(ReferenceBank):
             "bank, and make ShardedReferences of it again."
         )
 
-    add = remove = replace = take_over = with_tasks = save = fingerprint = _refuse
-
-    def _search_references(
-        self, modality: str, places: torch.Tensor, k: int, threshold: float | None
-    ) -> Neighbors:
-        with self._together(f"search({modality!r}, k={k}, threshold={threshold})"):
-            self._stored(modality)
-        queries, present = self._fetch(modality, places), self.present[modality][places]
-        return self._search_parts(modality, queries, present, k, threshold, places)
+    add = remove = replace = take_over = with_tasks = save = write = fingerprint = _refuse
 
     def _search_parts(
         self,
@@ -161,7 +151,11 @@ class ShardedReferences(ReferenceBank):
         """All queries among the own references, and the best of all processes for the own queries."""
         batch = GlobalBatch(len(queries), self.device)
         if exclude is None:
-            exclude = torch.full((len(queries),), -1, device=self.device)
+            exclude = torch.full((len(queries), 0), -1, device=self.device)
+        elif exclude.ndim == 1:
+            exclude = exclude.unsqueeze(-1)
+        more = max(GlobalBatch(exclude.shape[1], self.device).sizes) - exclude.shape[1]
+        exclude = torch.nn.functional.pad(exclude, (0, more), value=-1)
         queries, present, exclude = (batch.gather(values) for values in (queries, present, exclude))
         own = exclude - self._own.start
         own = own.masked_fill((own < 0) | (own >= len(self._own)), -1)

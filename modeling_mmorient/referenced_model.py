@@ -1,34 +1,31 @@
-"""The references of a model: kept, edited, saved and loaded with it."""
+"""The references of a model: kept and edited with it."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import CommitOperationDelete, HfApi
-from transformers.utils import cached_file, logging
 
+from .edit_lock import EditLock
 from .features import EncodedFeatures, GraphHealth
+from .hima import OTHERS
 from .reference_bank import ReferenceBank
 from .reference_checks import MODALITIES
-from .reference_files import REFERENCES_NAME, is_tensors_file, tensors_name
 from .reference_health import bank_health
-
-logger = logging.get_logger(__name__)
-
-# What `from_pretrained` is told about where a repository's files are.
-HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder", "proxies")
 
 
 class ReferencedModel:
     """Part of the MM-ORIENT models: the references that the relation graphs find neighbours among.
 
     HIMA's stage 2 attends to the references too: its g is computed anew after every edit made here, and when
-    other references are set. Editing `references` itself leaves g as it is.
+    other references are set. Once it was, it also follows edits of `references` itself: the next evaluation,
+    and a save, compute it anew.
+
+    Several threads may edit the references and ask the model: edits come one after the other, and each pass
+    sees the references as one of them left them.
     """
 
     @property
@@ -40,18 +37,23 @@ class ReferencedModel:
         what it has.
         """
         base: Any = self.base_model  # type: ignore[attr-defined]
-        if base.stored_references is None:
-            base.stored_references = self.new_bank()
-        return base.stored_references
+        with base.lock:
+            if base.stored_references is None:
+                base.stored_references = self.new_bank()
+            return base.stored_references
 
     @references.setter
     def references(self, bank: ReferenceBank) -> None:
         if not isinstance(bank, ReferenceBank):
             raise ValueError(f"`references` is {bank!r}: give a ReferenceBank, such as `new_bank()`.")
         bank = self._fitted(copy.copy(bank))
+        # Edits of the other one do not wait for those of this one.
+        bank.lock = EditLock()
         means = self._means(bank)
-        self.base_model.stored_references = bank  # type: ignore[attr-defined]
-        self._settle(means)
+        base: Any = self.base_model  # type: ignore[attr-defined]
+        with base.lock:
+            base.stored_references = bank
+            self._settle(means, bank.state)
 
     def _fitted(self, bank: ReferenceBank) -> ReferenceBank:
         """The references for the model's tasks, if they have the model's widths."""
@@ -133,11 +135,16 @@ class ReferencedModel:
     @contextmanager
     def _editing(self) -> Iterator[ReferenceBank]:
         """A copy of the references, which take over its edit together with g, or not at all."""
-        edited = copy.copy(self.references)
-        yield edited
-        means = self._means(edited)
-        self.references.take_over(edited)
-        self._settle(means)
+        base: Any = self.base_model  # type: ignore[attr-defined]
+        bank = self.references
+        with bank.lock:
+            edited = copy.copy(bank)
+            yield edited
+            means = self._means(edited)
+            # Held for a moment only: passes wait for it.
+            with base.lock:
+                bank.take_over(edited)
+                self._settle(means, edited.state)
 
     @torch.no_grad()
     def reference_entries(
@@ -164,24 +171,84 @@ class ReferencedModel:
 
         Without that stage there is nothing to do; over no references g is zero.
         """
-        self._settle(self._means(self.references))
+        bank = copy.copy(self.references)
+        self._settle(self._means(bank), bank.state)
+
+    def settled_references(self) -> tuple[ReferenceBank, dict[str, torch.Tensor]]:
+        """The references as one edit left them, and stage 2's g to it, (d,) by modality.
+
+        g is empty without that stage. Where the references themselves were edited since it was computed, it
+        is computed anew. The bank is a copy, which nobody else edits.
+        """
+        base: Any = self.base_model  # type: ignore[attr-defined]
+        bank = self.references
+        with base.lock:
+            taken = copy.copy(bank)
+            g = {modality: bias.running_g.clone() for modality, bias in self._stage2().items()}
+            over = base.hima.settled_over if g else None
+        if over is None or over is taken.state or (over == OTHERS and not len(taken)):
+            return taken, g
+        means = self._means(taken)
+        with base.lock:
+            if bank.state is taken.state:
+                self._settle(means, taken.state)
+        return taken, {modality: means[modality].to(g[modality]) for modality in g}
 
     def _means(self, bank: ReferenceBank) -> dict[str, torch.Tensor]:
         """Stage 2's g over the references by modality; empty without that stage."""
         device_type: str = self.device.type  # type: ignore[attr-defined]
         with torch.autocast(device_type, enabled=False):
-            return {
-                modality: attention.batch_bias.over(bank.vectors(modality))
-                for modality, attention in self._stage2().items()
-            }
+            return {modality: bias.over(bank.vectors(modality)) for modality, bias in self._stage2().items()}
 
-    def _settle(self, means: Mapping[str, torch.Tensor]) -> None:
-        for modality, attention in self._stage2().items():
-            attention.batch_bias.settle(means[modality])
+    def _settle(self, means: Mapping[str, torch.Tensor], over: object) -> None:
+        base: Any = self.base_model  # type: ignore[attr-defined]
+        if means:
+            with base.lock:
+                base.hima.settle(means, over)
 
     def _stage2(self) -> dict[str, Any]:
         base: Any = self.base_model  # type: ignore[attr-defined]
-        return {"image": base.hima.image, "text": base.hima.text} if base.config.use_hima_stage2 else {}
+        return {} if base.hima is None else base.hima.batch_biases
+
+    def reference_weights(self, g: Mapping[str, torch.Tensor], digest: str) -> dict[str, torch.Tensor]:
+        """What weights that are saved with references hold of them, by name in the state dict.
+
+        Args:
+            g: Stage 2's, as `settled_references` gives it.
+            digest: Of the references' files, in hexadecimal digits.
+        """
+        base: Any = self.base_model  # type: ignore[attr-defined]
+        if not g:
+            return {}
+        prefix = "" if base is self else f"{base.base_model_prefix}."
+        settled = base.hima.settled_over is not None
+        over = bytes.fromhex(digest) if settled else bytes(len(base.hima.references_digest))
+        weights = {f"{prefix}hima.{modality}.batch_bias.running_g": values for modality, values in g.items()}
+        return {**weights, f"{prefix}hima.references_digest": torch.tensor(list(over), dtype=torch.uint8)}
+
+    def loaded_digest(self) -> str | None:
+        """Digest of the references that the g in weights just loaded was computed over; None: not known.
+
+        The model forgets it: from now on `take_references` says what g is of.
+        """
+        base: Any = self.base_model  # type: ignore[attr-defined]
+        if not self._stage2():
+            return None
+        digest = bytes(base.hima.references_digest.tolist())
+        base.hima.references_digest.zero_()
+        return digest.hex() if any(digest) else None
+
+    def take_references(self, bank: ReferenceBank, settled: bool) -> None:
+        """Hold the references that were saved with the weights.
+
+        Args:
+            bank: The references.
+            settled: Whether the weights' g was computed over them.
+        """
+        base: Any = self.base_model  # type: ignore[attr-defined]
+        base.stored_references = self._fitted(bank)
+        if self._stage2():
+            base.hima.keep(base.stored_references.state if settled else None)
 
     def reference_health(self) -> dict[str, GraphHealth]:
         """How well connected the references are, by graph: up to 1,000 of them as queries for the others."""
@@ -191,77 +258,3 @@ class ReferencedModel:
             for graph in MODALITIES
         }
         return {graph: bank_health(self.references, graph, *limits) for graph, limits in settings.items()}
-
-    def save_pretrained(
-        self,
-        save_directory: Any,
-        is_main_process: bool = True,
-        state_dict: Mapping[str, torch.Tensor] | None = None,
-        push_to_hub: bool = False,
-        **kwargs: Any,
-    ) -> None:
-        """As `PreTrainedModel.save_pretrained`, with the references, be they none, beside the weights.
-
-        Raises:
-            ValueError: If it is to be pushed with an argument that `push_to_hub` does not take, or the
-                references are split over processes.
-        """
-        repository = {name: kwargs.pop(name) for name in REPOSITORY if name in kwargs}
-        hub = {name: kwargs[name] for name in PUSH_OPTIONS if name in kwargs}
-        refused = ["state_dict"] * (state_dict is not None) + sorted(set(kwargs) - set(hub))
-        if push_to_hub and refused:
-            raise ValueError(
-                f"{refused} cannot be given where the model is pushed: save without `push_to_hub`, and "
-                "upload the folder."
-            )
-        if is_main_process:  # first: references that cannot be saved stop all of it
-            self.references.save(save_directory)
-        super().save_pretrained(  # type: ignore[misc]
-            save_directory, is_main_process=is_main_process, state_dict=state_dict, **kwargs
-        )
-        if push_to_hub:  # as one commit with the references
-            name = repository.pop("repo_id", Path(save_directory).name)
-            self.push_to_hub(name, **repository, **hub)
-
-    def push_to_hub(self, repo_id: str, **options: Any) -> Any:
-        """As `PreTrainedModel.push_to_hub`, with the references; those that it had before are deleted."""
-        # Those of the model, even if there are none, take the others' place in the same commit.
-        pushed = super().push_to_hub(repo_id, **options)  # type: ignore[misc]
-        api, token = HfApi(), options.get("token")
-        name, revision = pushed.repo_url.repo_id, pushed.pr_revision or options.get("revision")
-        facts = api.hf_hub_download(name, REFERENCES_NAME, revision=pushed.oid, token=token)
-        used = tensors_name(Path(facts).parent)
-        stale = [
-            CommitOperationDelete(path)
-            for path in api.list_repo_files(name, revision=revision, token=token)
-            if is_tensors_file(path) and path != used
-        ]
-        if stale:
-            message = "Delete references that are no longer used"
-            api.create_commit(name, stale, commit_message=message, revision=revision, token=token)
-        return pushed
-
-    def load_references(self, name: str, **options: Any) -> None:
-        """Take over the references that were saved with a model, if there are any.
-
-        Args:
-            name: Folder or Hub id.
-            options: Where the Hub's files are, as `from_pretrained` takes it.
-
-        Raises:
-            ValueError: If the files are cut short or altered, or do not fit the model.
-        """
-        hub = {key: value for key, value in options.items() if key in HUB_OPTIONS and value is not None}
-        found = cached_file(name, REFERENCES_NAME, _raise_exceptions_for_missing_entries=False, **hub)
-        if found is None:
-            return
-        folder = Path(found).parent
-        if not Path(name).is_dir():
-            cached_file(name, tensors_name(folder), **hub)
-        # Not through the setter: g was saved with the weights.
-        self.base_model.stored_references = self._fitted(ReferenceBank.load(folder))  # type: ignore[attr-defined]
-
-
-# Of `save_pretrained`, what `push_to_hub` takes instead, and what it takes as well.
-REPOSITORY = ("repo_id", "commit_message", "commit_description")
-PUSH_OPTIONS = ("private", "token", "create_pr", "revision", "max_shard_size", "tags")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Self
 
 import torch
 
+from .edit_lock import EditLock
 from .features import Neighbors
 from .reference_checks import (
     MODALITIES,
@@ -20,17 +22,21 @@ from .reference_contents import ReferenceContents
 from .reference_embeds import STORAGE_DTYPES, StoredEmbeds
 from .reference_index import ReferenceIndex
 from .reference_search import find_neighbors
+from .remembered_neighbors import RememberedNeighbors, query_prints
 from .task_specs import TaskSpec
 
 # Vectors that are handed out at a time.
 BLOCK_VECTORS = 4096
+# Of a row and a reference that is the row itself: rounding leaves more, half precision's too.
+COPY_COSINE = 1 - 1e-6
 
 
 class SearchedReferences:
     """References among which neighbours are sought; see [`ReferenceBank`], which can be edited and saved.
 
     A query's neighbours depend on nothing but the query and the references. Tensors that are handed out are
-    the references' own; do not change them.
+    the references' own; do not change them. Several threads may edit at the same time; who
+    searches meanwhile searches a copy (`copy.copy`), as the models do.
 
     Args and errors: those of [`ReferenceBank`].
     """
@@ -57,6 +63,8 @@ class SearchedReferences:
         self.dtype = dtype
         self.notes = notes
         self.device = torch.device("cpu")
+        # Held by whoever edits; copies (`copy.copy`) share it, and searches need none.
+        self.lock = EditLock()
         nobody = torch.zeros(0, dtype=torch.bool)
         embeds = {
             name: StoredEmbeds.encode(torch.zeros(0, width), nobody, STORAGE_DTYPES[dtype])
@@ -113,18 +121,18 @@ class SearchedReferences:
     def to(self, device: torch.device | str) -> Self:
         """Move embeddings and labels, and so the search, to a device; returns itself."""
         # Kept beyond the call: no tensors that later training could not use.
-        with torch.inference_mode(False):
+        with self.lock, torch.inference_mode(False):
             self._references = self._references.to(device)
-        self.device = torch.device(device)
+            self.device = torch.device(device)
         return self
 
     def build_index(self, modality: str, factory: str = "IVF1024,Flat", **parameters: float) -> None:
         """Let later searches in a modality find their candidates in a FAISS index.
 
-        For banks that are too large to be searched exactly. A search then ranks the k + 9 candidates that
-        the index finds by the same cosines, with the same rule for equal ones, so that what it finds is in
-        the right order, but may miss some. Which candidates an index finds can depend on the batch in the
-        last bits of its own arithmetic.
+        For banks that are too large to be searched exactly. A search then ranks the candidates that the
+        index finds, a few more than k, by the same cosines, with the same rule for equal ones, so that what
+        it finds is in the right order, but may miss some. Which candidates an index finds can depend on the
+        batch in the last bits of its own arithmetic.
 
         An edit drops the index, with a warning. It is not saved with the bank.
 
@@ -138,15 +146,17 @@ class SearchedReferences:
             ImportError: If FAISS is not installed (`pip install "modeling-mmorient[faiss]"`).
             ValueError: If FAISS refuses the arguments or the number of references.
         """
-        index = ReferenceIndex(self._stored(modality), factory, parameters)
-        indexes = {**self._references.indexes, modality: index}
-        self._references = self._references.replace(indexes=indexes)
+        with self.lock:
+            index = ReferenceIndex(self._stored(modality), factory, parameters)
+            indexes = {**self._references.indexes, modality: index}
+            self._references = self._references.replace(indexes=indexes)
 
     def drop_index(self, modality: str) -> None:
         """Search exactly in a modality again; nothing happens where there is no index."""
         self._stored(modality)  # that there is such a modality
-        indexes = {name: index for name, index in self._references.indexes.items() if name != modality}
-        self._references = self._references.replace(indexes=indexes)
+        with self.lock:
+            indexes = {name: index for name, index in self._references.indexes.items() if name != modality}
+            self._references = self._references.replace(indexes=indexes)
 
     def search(
         self,
@@ -171,7 +181,8 @@ class SearchedReferences:
             k: At most that many. None: all above the threshold, which is needed then; the result is as
                 wide as the query with most of them needs.
             threshold: Neighbours are more similar than that. None: no threshold.
-            exclude: (B,) the reference that is the query itself, -1 where there is none; see `places`.
+            exclude: (B,) the reference that is the query itself, -1 where there is none; see `places`. Or
+                (B, m), where several are (its views, copies), with -1 where there are no more.
 
         Raises:
             ValueError: If an argument does not fit, or a present query is not finite; if k is None and the
@@ -204,37 +215,75 @@ class SearchedReferences:
             )
         return present
 
-    def neighbors_of(self, modality: str, places: torch.Tensor, k: int, threshold: float | None) -> Neighbors:
-        """The neighbours of references among the others, as `search` finds them.
+    def neighbors(
+        self,
+        modality: str,
+        queries: torch.Tensor,
+        present: torch.Tensor,
+        k: int | None,
+        threshold: float | None,
+        own: torch.Tensor | None,
+    ) -> Neighbors:
+        """What `search` finds with `own` as `exclude`, for rows that may be references themselves.
 
-        They are remembered until the bank changes: 16 bytes for each of k neighbours.
+        What is found for such a row is remembered until the bank, the row's embedding or `own` changes (16
+        bytes for each of k neighbours and 16 more of each reference); without k nothing is.
+        """
+        # Arguments that do not fit are for `search` to refuse.
+        columns = own.unsqueeze(-1) if own is not None and own.ndim == 1 else own
+        fits = columns is not None and columns.ndim == 2 and len(columns) == len(queries)
+        if columns is None or k is None or not fits or not columns.shape[1] or not len(self):
+            return self.search(modality, queries, present, k, threshold, own)
+        key = modality, k, threshold
+        memory = self._references.found.get(key)
+        if memory is None:
+            memory = RememberedNeighbors(len(self), k, self.device)
+            memory = self._references.found.setdefault(key, memory)
+        places = columns.amax(-1)
+        places = places.masked_fill(places >= len(self), -1)
+        prints = query_prints(queries.masked_fill(~present.unsqueeze(-1), 0.0), columns)
+        known, found = memory.recall(places, prints)
+        new = (~known).nonzero().squeeze(-1)
+        # Once, and be it for no row: with references that are split over processes all of them search.
+        sought = self.search(modality, queries[new], present[new], k, threshold, columns[new])
+        memory.keep(places[new], prints[new], sought)
+        found.indices[new], found.similarities[new] = sought.indices, sought.similarities
+        return found
+
+    def copies(
+        self, queries: Mapping[str, torch.Tensor], present: Mapping[str, torch.Tensor]
+    ) -> torch.Tensor:
+        """Places of the references that are equal to rows, (B, m), with -1 where there are no more.
+
+        They have the modalities that the row has and no other, and in each of them what the bank would store
+        of the row, up to the rounding of its computation.
 
         Args:
-            modality, k, threshold: As in `search`.
-            places: (B,) of the references.
+            queries: By modality, (B, d).
+            present: By modality, (B,), True = the row has it.
         """
-        found = self._references.found
-        key = modality, k, threshold
-        with torch.inference_mode(False):
-            if key not in found:
-                shape = len(self), k
-                # -2: not sought yet.
-                found[key] = Neighbors(
-                    torch.full(shape, -2, device=self.device),
-                    torch.zeros(shape, dtype=torch.float64, device=self.device),
-                )
-            kept = found[key]
-            new = places[kept.indices[places, 0] == -2].unique()
-            sought = self._search_references(modality, new, k, threshold)
-            kept.indices[new], kept.similarities[new] = sought.indices, sought.similarities
-        return Neighbors(kept.indices[places], kept.similarities[places])
-
-    def _search_references(
-        self, modality: str, places: torch.Tensor, k: int, threshold: float | None
-    ) -> Neighbors:
-        present = self.present[modality][places]
-        queries = self.embeds(modality, places)
-        return self.search(modality, queries, present, k, threshold, exclude=places)
+        exactly = copy.copy(self)
+        exactly._references = self._references.replace(indexes={})
+        pairs = []
+        for modality, other in (MODALITIES, MODALITIES[::-1]):
+            has = present[modality]
+            stored = StoredEmbeds.encode(queries[modality].cpu(), has.cpu(), STORAGE_DTYPES[self.dtype])
+            query = stored.decode(torch.arange(len(has))).to(self.device)
+            found = exactly.search(modality, query, has, threshold=COPY_COSINE).indices
+            rows, columns = (found >= 0).nonzero().unbind(-1)
+            places = found[rows, columns]
+            alike = self.present[other][places] == present[other][rows]
+            pairs.append((len(self) * rows + places)[alike])
+        pair, times = torch.cat(pairs).unique(return_counts=True)
+        rows = pair // len(self)
+        both = present[MODALITIES[0]] & present[MODALITIES[1]]
+        equal = times == 1 + both[rows].long()
+        rows, places = rows[equal], pair[equal] % len(self)
+        numbers = torch.bincount(rows, minlength=len(both))
+        columns = torch.arange(len(rows), device=rows.device) - (numbers.cumsum(0) - numbers)[rows]
+        padded = rows.new_full((len(both), int(numbers.max()) if len(both) else 0), -1)
+        padded[rows, columns] = places
+        return padded
 
     def neighbor_sum(self, modality: str, neighbors: Neighbors) -> tuple[torch.Tensor, torch.Tensor]:
         """Sum of the node features of that modality over each query's neighbours that have it, (B, d), and

@@ -62,7 +62,7 @@ class NeighborVotes(nn.Module):
     def forward(
         self,
         logits: Mapping[str, torch.Tensor],
-        bank: ReferenceBank,
+        bank: ReferenceBank | None,
         neighbors: Mapping[str, Neighbors] | None,
     ) -> tuple[dict[str, torch.Tensor], dict[str, GraphVotes]]:
         """The logits with the votes of both graphs' neighbours, and the votes by graph.

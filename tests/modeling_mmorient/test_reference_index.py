@@ -161,11 +161,13 @@ def test_an_edit_that_fails_keeps_the_index(messages):
 
 def test_neighbors_of_references_are_sought_anew_with_another_index():
     bank, places = make_bank(), torch.arange(4, 40)
-    expected = bank.neighbors_of("text", places, 16, None)
+    present = torch.ones(len(places), dtype=torch.bool)
+    asked = ("text", bank.embeds("text", places), present, 16, None, places)
+    expected = bank.neighbors(*asked)
     bank.build_index("text", "IVF200,Flat", nprobe=1)
-    assert not torch.equal(bank.neighbors_of("text", places, 16, None).indices, expected.indices)
+    assert not torch.equal(bank.neighbors(*asked).indices, expected.indices)
     bank.drop_index("text")
-    assert equal(bank.neighbors_of("text", places, 16, None), expected)
+    assert equal(bank.neighbors(*asked), expected)
 
 
 def test_the_same_references_for_other_tasks_or_devices_keep_the_index_and_files_do_not(tmp_path):

@@ -67,13 +67,27 @@ def find(bank, rank, whole):
     found["no queries"] = [empty.indices, *bank.neighbor_sum("text", empty)]
     places = torch.arange(rank, SIZE, 17)
     found["embeds"] = [bank.embeds("image", places), bank.embeds("text", places)]
-    of_references = [bank.neighbors_of("text", places[:size], 6, 0.1) for size in (2, 2, 5)]
+    own = bank.embeds("text", places)
+    known = bank.present["text"][places]
+
+    def sought(number, among):
+        return bank.neighbors("text", own[:number], known[:number], 6, 0.1, among[:number])
+
+    of_references = [sought(number, places) for number in (2, 2, 5)]
+    # Some processes say of several references that they are the row, and others of one.
+    several = torch.stack([places, *[places.roll(1)] * (rank + 1)], -1)
+    of_references += [sought(5, several), sought(5, several)]
     # One process seeks neighbours of references, and the others those of queries.
     if rank == 1:
-        mixed = bank.neighbors_of("text", places, 6, 0.1)
+        mixed = sought(len(places), places)
     else:
         mixed = bank.search("text", queries, present, k=6, threshold=0.1)
     of_references.append(mixed)
+    equal = bank.copies(
+        {"image": bank.embeds("image", places), "text": own},
+        {name: has[places] for name, has in bank.present.items()},
+    )
+    found["copies"] = [equal]
     found["references"] = [tensor for each in of_references for tensor in (each.indices, each.similarities)]
     found["facts"] = [
         bank.labels["humour"],

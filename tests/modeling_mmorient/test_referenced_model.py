@@ -1,6 +1,5 @@
 """Predictions that depend on a row and the references alone, and references that travel with the model."""
 
-import json
 import math
 import os
 import signal
@@ -375,14 +374,15 @@ def test_labelled_examples_teach_without_training(make_model, make_inputs):
 KILLED = """
 import sys, torch
 sys.path.insert(0, {root!r})
-from modeling_mmorient.reference_bank import ReferenceBank
-bank = ReferenceBank.load({folder!r})
+from modeling_mmorient import MMOrientForMultitaskClassification
+model = MMOrientForMultitaskClassification.from_pretrained({folder!r})
+bank = model.references
 print("ready", flush=True)
 number = 0
 while True:
     number += 1
     bank.add([f"new{{number}}"], {{"text": torch.randn(1, bank.widths["text"])}})
-    bank.save({folder!r})
+    model.save_references({folder!r})
 """
 
 
@@ -400,15 +400,12 @@ def test_an_edit_that_is_killed_leaves_the_old_or_the_new_references(make_known,
             process.wait(delay)
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()
-        references = MMOrientForMultitaskClassification.from_pretrained(tmp_path).references
-        assert references.ids[:12] == tuple(IDS)
-        numbers.append(len(references) - 12)
-        named = json.loads((tmp_path / "references.json").read_text())["tensors"]["file"]
-        assert (tmp_path / named).is_file()
-        MMOrientForMultitaskClassification.from_pretrained(tmp_path)
-        references = type(references).load(tmp_path)
-        references.remove(list(references.ids[12:])) if len(references) > 12 else None
-        references.save(tmp_path)
+        model = MMOrientForMultitaskClassification.from_pretrained(tmp_path)
+        assert model.references.ids[:12] == tuple(IDS)
+        numbers.append(len(model.references) - 12)
+        assert len(list(tmp_path.glob("references*"))) == 2
+        model.remove_references(model.references.ids[12:])
+        model.save_references(tmp_path)
     assert max(numbers) > 0
 
 

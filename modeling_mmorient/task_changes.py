@@ -1,0 +1,75 @@
+"""Tasks of a saved model beside those that it is loaded for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .task_specs import TaskSpec
+
+
+def label_order(old: TaskSpec, new: TaskSpec) -> list[int] | None:
+    """Where each label of `new` stands in `old`; None if the answers to one are none to the other.
+
+    They are where both have the same labels, in any order, and both or none of them are `multilabel`.
+    """
+    if set(old.labels) != set(new.labels) or (old.kind == "multilabel") != (new.kind == "multilabel"):
+        return None
+    return [old.labels.index(label) for label in new.labels]
+
+
+def head_order(old: TaskSpec | None, new: TaskSpec) -> list[int] | None:
+    """As `label_order`, for heads; None if that of `old` cannot be that of `new`.
+
+    An ordinal head has one score along the order of its labels: it can be taken over in that order alone.
+    """
+    if old is None or old.kind != new.kind or (old.kind == "ordinal" and old.labels != new.labels):
+        return None
+    return label_order(old, new)
+
+
+def carried_over(saved: Mapping[str, TaskSpec], tasks: Any) -> Any:
+    """Tasks as a caller gives them, in which saved fields stand where the caller left them out.
+
+    Those of a task carry over that has the same labels and, if the caller names one, the same kind. What
+    stands for labels follows their order.
+
+    Args:
+        saved: The saved tasks.
+        tasks: As `parse_tasks` takes them; what it refuses is returned as it is.
+    """
+    if isinstance(tasks, Mapping):
+        return {name: _merged(saved.get(name), entry) for name, entry in tasks.items()}
+    if isinstance(tasks, Sequence) and not isinstance(tasks, str):
+        return [
+            _merged(saved.get(entry["name"]), entry)
+            if isinstance(entry, Mapping) and isinstance(entry.get("name"), str)
+            else entry
+            for entry in tasks
+        ]
+    return tasks
+
+
+def _merged(old: TaskSpec | None, entry: Any) -> Any:
+    given = dict(entry) if isinstance(entry, Mapping) else {"labels": entry}
+    labels = given.get("labels")
+    if (
+        old is None
+        or not isinstance(labels, list | tuple)
+        or sorted(map(str, labels)) != sorted(old.labels)
+        or given.get("kind", old.kind) != old.kind
+    ):
+        return entry
+    order = [old.labels.index(str(label)) for label in labels]
+    fields = old.to_options()
+    if old.class_weights is not None:
+        fields["class_weights"] = [old.class_weights[place] for place in order]
+    if order != sorted(order):
+        if old.kind == "ordinal":  # its head will be new
+            fields |= {"temperature": 1.0, "thresholds": None}
+        elif old.thresholds is not None and old.kind == "multilabel":
+            fields["thresholds"] = [old.thresholds[place] for place in order]
+        elif old.thresholds is not None:
+            # That of the second of two labels, which was the first.
+            fields["thresholds"] = [1 - old.thresholds[0]]
+    return {**fields, **given}
