@@ -14,7 +14,7 @@ OLDEST := 5.17.0
 NEWEST := 5.23.0
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test style quality conformance bench scatter clean
+.PHONY: help quickstart test style quality attack conformance bench scatter clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -36,6 +36,9 @@ quality: $(INSTALLED)-test ## Check style and types without changing anything
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
+
+attack: $(INSTALLED)-test ## Attack everything that takes input, at length, and rewrite the table of docs/attacks.md
+	ATTACK=large $(PYTEST) tests/attack
 
 conformance: $(INSTALLED)-conformance ## Run transformers' own test suites at its oldest and newest supported release
 	$(BIN)/python tests/conformance/run.py --transformers $(OLDEST) $(NEWEST)
