@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from modeling_mmorient.explanation import Explanation, NeighborExplanation, TaskExplanation
 from modeling_mmorient.image_input import load_picture
 from modeling_mmorient.task_specs import TaskSpec
@@ -20,6 +18,7 @@ from training.explanation_heat import (
     scaled,
     seen_picture,
 )
+from training.page_environment import page_environment
 from training.report_examples import show_row
 from training.report_page import MODALITIES
 from training.report_page import TEMPLATE as REPORT_TEMPLATE
@@ -107,17 +106,8 @@ def render_index(title: str, entries: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _render(template: str, **values: Any) -> str:
-    environment = Environment(
-        loader=FileSystemLoader([TEMPLATE, REPORT_TEMPLATE]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(share=_share, signed=_signed)
-    page = environment.get_template(template).render(**values)
-    # Half a character, which JSON can hold and UTF-8 cannot, becomes a question mark.
-    return page.encode("utf-8", errors="replace").decode("utf-8")
+    environment = page_environment([TEMPLATE, REPORT_TEMPLATE], {"share": _share, "signed": _signed})
+    return environment.get_template(template).render(**values)
 
 
 def _picture_view(page: MemePage, image_processor: Any) -> dict[str, Any] | None:

@@ -132,7 +132,14 @@ def _report(
     return RunReport(
         title=Path(str(trainer.args.output_dir)).name,
         splits=[
-            ScoredSplit(name, part.predictions, tables[name], _shown_scores(part), NOTES[name])
+            ScoredSplit(
+                name,
+                part.predictions,
+                tables[name],
+                note=NOTES[name],
+                scores=_task_scores(part),
+                mean=_mean(part),
+            )
             for name, part in parts.items()
         ],
         recipe=arguments,
@@ -145,12 +152,16 @@ def _report(
     )
 
 
-def _shown_scores(part: ScoredPart) -> dict[str, dict[str, Any]]:
-    """Scores by task and for their mean, beside the majority class."""
-    majority = part.majority
-    shown = {
-        name: {**task, "majority_macro_f1": majority.get(name)} for name, task in part.scores["tasks"].items()
+def _task_scores(part: ScoredPart) -> dict[str, dict[str, Any]]:
+    """Scores by task, beside the majority class."""
+    return {
+        name: {**task, "majority_macro_f1": part.majority.get(name)}
+        for name, task in part.scores["tasks"].items()
     }
+
+
+def _mean(part: ScoredPart) -> dict[str, Any]:
+    """Scores of the tasks' mean, beside the majority class."""
+    majority = part.majority.values()
     mean = {name: part.scores[name] for name in ("macro_f1", "macro_f1_interval")}
-    mean["majority_macro_f1"] = sum(majority.values()) / len(majority) if majority else None
-    return {**shown, "mean": mean}
+    return {**mean, "majority_macro_f1": sum(majority) / len(majority) if majority else None}

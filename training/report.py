@@ -24,9 +24,10 @@ class ScoredSplit:
         name: `validation`, `test` ...
         predictions: By task.
         rows: The rows, as `training.memes.Memes.to_dataset` gives them: `row`, `image`, `text`.
-        scores: By task and for `mean`: scores by name. A pair `x_interval` is shown with `x`.
+        scores: By task, scores by name. A pair `x_interval` is shown with `x`.
         note: What a reader must know to judge the scores, such as what was fitted on these rows.
         table: The table that the rows come from.
+        mean: Scores of the tasks together, by name as in `scores`.
 
     Raises:
         ValueError: If a task's predictions are of another number of rows.
@@ -38,6 +39,7 @@ class ScoredSplit:
     scores: Mapping[str, Mapping[str, Any]]
     note: str = ""
     table: str = ""
+    mean: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for task, predictions in self.predictions.items():
@@ -81,9 +83,7 @@ def write_report(folder: Path, run: RunReport) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     numbers = report_numbers(run)
     write_text(folder / "report.json", json.dumps(numbers, indent=2, allow_nan=False) + "\n")
-    page = render_page(numbers, run.splits[0].rows if run.splits else ())
-    # Half a character, which JSON can hold and UTF-8 cannot, becomes a question mark.
-    write_text(folder / "index.html", page.encode("utf-8", errors="replace").decode("utf-8"))
+    write_text(folder / "index.html", render_page(numbers, run.splits[0].rows if run.splits else ()))
 
 
 def report_numbers(run: RunReport) -> dict[str, Any]:
@@ -126,5 +126,6 @@ def _split_numbers(split: ScoredSplit, examples: int) -> dict[str, Any]:
         "table": split.table,
         "rows": len(split.rows),
         "scores": plain(split.scores),
+        "mean": plain(split.mean),
         "tasks": tasks,
     }

@@ -16,6 +16,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from training.page_environment import showable
+
 # Colours that stand in for the page's custom properties, which differ in light, dark and print.
 INK, MUTED, RULE, ACCENT, SOFT, ALERT = (f"#0a0b0{index}" for index in range(6))
 SERIES = [f"#0c0d0{index}" for index in range(6)]
@@ -201,5 +203,7 @@ def _svg(figure: Figure, name: str, description: str) -> Markup:
     body = body.replace("font-family: 'DejaVu Sans'; ", "")
     body = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", body)
     body = re.sub("|".join(PROPERTIES), lambda match: f"var(--{PROPERTIES[match[0]]})", body)
-    head = Markup('<svg class="chart" role="img" aria-label="{}" {}>').format(description, Markup(view[0]))
+    head = Markup('<svg class="chart" role="img" aria-label="{}" {}>').format(
+        showable(description), Markup(view[0])
+    )
     return head + Markup(body)

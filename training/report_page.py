@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from training.page_environment import page_environment, showable
 from training.reliability import CONFIDENCE_BINS
 from training.report_charts import Chart, degree_chart, line_chart, reliability_chart
 from training.report_examples import THUMBNAIL_SIZE, show_row
@@ -25,24 +25,18 @@ def render_page(numbers: Mapping[str, Any], rows: Any) -> str:
         numbers: The report.
         rows: Of its first split, by index, as `training.memes.Memes.to_dataset` gives them.
     """
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATE),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        number=_number,
-        value=_value,
-        argument=_argument,
-        heading=_heading,
-        percent=_percent,
-        span=_span,
-        duration=_duration,
-        code=_code,
-        label=_label,
-    )
+    filters = {
+        "number": _number,
+        "value": _value,
+        "argument": _argument,
+        "heading": _heading,
+        "percent": _percent,
+        "span": _span,
+        "duration": _duration,
+        "code": _code,
+        "label": _label,
+    }
+    environment = page_environment([TEMPLATE], filters)
     tasks = list(dict.fromkeys(name for split in numbers["splits"] for name in split["tasks"]))
     return environment.get_template("index.html.j2").render(
         report=numbers,
@@ -156,6 +150,7 @@ def _heading(key: str) -> str:
 
 def _code(text: str) -> Markup:
     """A text whose parts in backticks are code."""
+    text = showable(text)
     parts = text.split("`")
     if len(parts) % 2 == 0:  # one is left over
         return escape(text)
@@ -167,7 +162,7 @@ def _code(text: str) -> Markup:
 
 def _label(text: str) -> Markup:
     """A name that may be broken after an underscore."""
-    return Markup("_<wbr>").join(text.split("_"))
+    return Markup("_<wbr>").join(showable(text).split("_"))
 
 
 def _duration(seconds: float) -> str:

@@ -92,9 +92,9 @@ def run(folder: Path) -> RunReport:
     scores = {
         "a": {"macro_f1": 0.5, "macro_f1_interval": [0.4, 0.6], "majority_macro_f1": 0.2, "rows": 50},
         "m": {"macro_f1": 0.25, "macro_f1_interval": [0.1, 0.4], "majority_macro_f1": 0.2, "rows": 50},
-        "mean": {"macro_f1": 0.375, "majority_macro_f1": 0.2, "own_score": float("nan")},
     }
-    options: dict[str, Any] = {"rows": rows, "scores": scores}
+    mean = {"macro_f1": 0.375, "majority_macro_f1": 0.2, "own_score": float("nan")}
+    options: dict[str, Any] = {"rows": rows, "scores": scores, "mean": mean}
     return RunReport(
         "A run",
         [
@@ -144,7 +144,7 @@ def test_the_page_can_be_read_without_seeing_it(tmp_path: Path, run: RunReport) 
 def test_page_and_json_hold_the_same_numbers(tmp_path: Path, run: RunReport) -> None:
     page, numbers, _ = _written(tmp_path, run)
     validation = numbers["splits"][0]
-    assert validation["scores"]["mean"] == {"macro_f1": 0.375, "majority_macro_f1": 0.2, "own_score": None}
+    assert validation["mean"] == {"macro_f1": 0.375, "majority_macro_f1": 0.2, "own_score": None}
     for words in ("0.500 0.400–0.600", "0.375", "Own score", "Majority class", "Trained in 1 h 2 min"):
         assert words in page.text
     for task in ("a", "m"):
@@ -159,6 +159,15 @@ def test_page_and_json_hold_the_same_numbers(tmp_path: Path, run: RunReport) -> 
     assert numbers["curves"]["loss"] == [[0.5, 2.0], [1.0, 1.0]]
     assert "learning_rate 3e-05" in page.text
     assert (numbers["recipe"], numbers["duration_seconds"]) == (run.recipe, 3725.0)
+
+
+def test_a_task_may_be_called_mean(tmp_path: Path) -> None:
+    scores = {"mean": {"macro_f1": 0.25}, "other": {"macro_f1": 0.75}}
+    page, numbers, _ = _written(
+        tmp_path, RunReport("A run", [_split(single_label("mean"), scores=scores, mean={"macro_f1": 0.5})])
+    )
+    assert numbers["splits"][0]["scores"]["mean"] == {"macro_f1": 0.25}
+    assert page.text.index("mean 0.250") < page.text.index("other 0.750") < page.text.index("mean 0.500")
 
 
 def test_examples_are_drawn_from_the_first_split_alone(tmp_path: Path, run: RunReport) -> None:

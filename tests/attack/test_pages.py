@@ -1,0 +1,284 @@
+"""Pages about a run and about single memes: whatever names and texts hold, a page has the same elements and
+attributes as that of harmless ones, is of bounded size, and no character changes how it is read."""
+
+import random
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from harness import LARGE, Case, amount, check
+
+from modeling_mmorient.explanation import NeighborExplanation
+from modeling_mmorient.task_specs import TaskSpec
+from tests.training.conftest import draw
+from tests.training.explaining import explanation
+from tests.training.predictions_samples import multi_label, single_label
+from training.explained_memes import Meme
+from training.explanation_page import MemePage, index_entry, render_index, render_meme
+from training.report import RunReport, ScoredSplit, write_report
+
+MARKUP = [
+    *(
+        '"><script>alert(1)</script>',
+        "'><img src=x onerror=alert(1)>",
+        '" onmouseover="alert(1)',
+        "` onclick=x",
+    ),
+    *(
+        "</style><script>x</script>",
+        "</title><b>",
+        "</textarea></svg>",
+        "<!--",
+        "-->",
+        "]]>",
+        "<![CDATA[",
+        "<?x",
+    ),
+    *(
+        "javascript:alert(1)",
+        "data:text/html,<b>",
+        "{{ 7 * 7 }}",
+        "{% raw %}",
+        "{# #}",
+        "&lt;b&gt;",
+        "&#60;b&#62;",
+    ),
+    *(
+        "<svg onload=x>",
+        "<a href=//x>",
+        "<meta http-equiv=refresh content=0>",
+        "%3Cb%3E",
+        "</bdi></p></li></main>",
+    ),
+    *(
+        "</h1><h1>",
+        "<base href=//x>",
+        "<wbr>",
+        "var(--ink)",
+        ";background:url(//x)",
+        "\\3c b>",
+        "$\\alpha^2$",
+        "_" * 9,
+    ),
+]
+CONTROLS = [
+    "\x00",
+    "\x1b[31m",
+    "\x08\x7f",
+    "\x85\x9b",
+    "\r\n\t",
+    "\u2028\u2029",
+    "\ufeff",
+    "\ufffe\uffff",
+    "\ud83d",
+]
+DIRECTIONS = ["\u202e", "\u202d", "\u202b", "\u2067", "\u2066", "\u200f", "שלום", "مرحبا", "\u202c\u2069"]
+OTHERS = [
+    "",
+    " ",
+    "mean",
+    "items",
+    "__class__",
+    "0",
+    "nan",
+    "-1",
+    "👩‍👩‍👧‍👦",
+    "ё" * 90,
+    "a\u0301" * 30,
+    "𝕏" * 9,
+]
+FRAGMENTS = [*MARKUP, *CONTROLS, *DIRECTIONS, *OTHERS]
+# Characters that a reader does not see, or that turn round what follows.
+UNSEEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202d\u202e\ufffe\uffff\ud800-\udfff]")
+HUGE = 100_000
+# Of this data's harmless page, some 100 kB, and a bounded number of names in it.
+LARGEST_PAGE = 3_000_000
+
+
+def harmless(place: str) -> str:
+    return f"some {place}"
+
+
+def hostile(seed: int) -> Callable[[str], str]:
+    """By place, a name of its own of some fragments."""
+    return lambda place: (
+        f"{place} "
+        + "".join(random.Random(f"{seed} {place}").choices(FRAGMENTS, k=random.Random(place).randint(1, 5)))
+    )
+
+
+def of_fragment(fragment: str) -> Callable[[str], str]:
+    return lambda place: f"{fragment}{place}{fragment}"
+
+
+def huge(place: str) -> str:
+    return f"{place} " + "ab<" * (HUGE // 3)
+
+
+class Skeleton(HTMLParser):
+    """What a page is made of: tags with their attributes, and the text of its styles.
+
+    Of attributes that are read to a person only the name counts. A break after an underscore and code, which
+    texts may ask for, are left out.
+    """
+
+    spoken = ("title", "aria-label", "alt", "content")
+
+    def __init__(self, content: str) -> None:
+        super().__init__()
+        self.parts: list[Any] = []
+        self.words: list[str] = []
+        self.inside: list[str] = []
+        self.feed(content)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.inside.append(tag)
+        if tag in ("wbr", "code"):
+            assert not attrs
+            return
+        self.parts.append((tag, [(name, name in self.spoken or value) for name, value in attrs]))
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in ("wbr", "code"):
+            self.parts.append(f"/{tag}")
+
+    def handle_data(self, data: str) -> None:
+        if self.inside and self.inside[-1] == "style":
+            self.parts.append(data)
+        self.words.append(data)
+
+    def handle_comment(self, data: str) -> None:
+        self.parts.append(("comment", data))
+
+    def handle_decl(self, decl: str) -> None:
+        self.parts.append(("declaration", decl))
+
+    def handle_pi(self, data: str) -> None:
+        self.parts.append(("instruction", data))
+
+    def unknown_decl(self, data: str) -> None:
+        self.parts.append(("unknown", data))
+
+
+def report_page(folder: Path, name: Callable[[str], str]) -> str:
+    """A report of a single-label and a multi-label task, every name and text of which is from `name`."""
+    labels = tuple(f"{name(f'label {index}')}{index}" for index in range(3))
+    tasks = [single_label(name("task a"), labels), multi_label(name("task m"), labels, seed=1)]
+    rows = [
+        {"row": f"{name('file')}:{row}", "image": name("picture"), "text": name("text") + "x"}
+        for row in range(50)
+    ]
+    scores = {
+        task.spec.name: {"macro_f1": 0.5, "macro_f1_interval": (0.4, 0.6), name("score"): 0.25}
+        for task in tasks
+    }
+    mean = {"macro_f1": 0.5, "majority_macro_f1": 0.25, name("score"): 1}
+    by_task = {task.spec.name: task for task in tasks}
+    splits = [
+        ScoredSplit(name(part), by_task, rows, scores, name("note"), name("table"), mean)
+        for part in ("validation", "test")
+    ]
+    history = [
+        {
+            "loss": 1.0,
+            "epoch": 1.0,
+            "eval_loss": 1.0,
+            **{f"eval_macro_f1_{task.spec.name}": 0.5 for task in tasks},
+        }
+    ]
+    recipe = {"tasks": {name("task"): [name("label")]}, "list": [name("entry")], "value": name("value")}
+    run = RunReport(
+        name("run"),
+        splits,
+        recipe={**recipe, name("key"): None},
+        history=history,
+        degrees={name("graph"): np.array([0, 1, 2]), "image": np.array([0, 0])},
+        versions={name("package"): name("version")},
+        notes=[name("first note"), f"`{name('quoted')}` and {name('unquoted')}"],
+    )
+    write_report(folder, run)
+    return (folder / "index.html").read_text(encoding="utf-8")
+
+
+def explanation_pages(picture: str, name: Callable[[str], str]) -> list[str]:
+    """The page of a meme and the list of them, every name and text of which is from `name`."""
+    labels = tuple(f"{name(f'label {index}')}{index}" for index in range(3))
+    tasks = [name("task a"), name("task m")]
+    specs = {
+        tasks[0]: TaskSpec(tasks[0], labels),
+        tasks[1]: TaskSpec(tasks[1], labels, "multilabel", thresholds=(0.3, 0.5, 0.7)),
+    }
+    neighbors = [
+        NeighborExplanation(
+            f"{name('reference')}{index}", 0.5, 0.02, {}, {tasks[0]: labels[0], tasks[1]: [*labels]}
+        )
+        for index in range(40)
+    ]
+    found = explanation(
+        specs, neighbors={"image": neighbors, name("graph"): neighbors[:1]}, **{tasks[1]: labels}
+    )
+    found = replace(found, words=[(f"{name(f'word {index}')}", 0.1 * index) for index in range(5)])
+    for task, answer in found.tasks.items():
+        contributions = {name("branch"): answer.contributions["HIMA text"], **answer.contributions}
+        found.tasks[task] = replace(answer, contributions=contributions)
+    truth = {tasks[0]: [labels[1]], tasks[1]: [*labels]}
+    meme = Meme(name("meme"), picture, name("text"), truth)
+    page = MemePage("m.html", name("title"), meme, found, specs)
+    return [
+        render_meme(page, None, None, "before.html", "after.html"),
+        render_index(name("heading"), [index_entry(page)]),
+    ]
+
+
+@pytest.fixture
+def render(tmp_path: Path) -> Callable[[Callable[[str], str]], list[str]]:
+    """From names to all kinds of pages."""
+    picture = str(tmp_path / "picture.png")
+    draw(0).save(picture)
+    return lambda name: [report_page(tmp_path / "report", name), *explanation_pages(picture, name)]
+
+
+def compare(render: Callable[..., list[str]], name: Callable[[str], str], plain: list[str]) -> None:
+    for kind, page, harmless_page in zip(("report", "meme", "list"), render(name), plain, strict=True):
+        found, expected = Skeleton(page).parts, Skeleton(harmless_page).parts
+        other = next((pair for pair in zip(found, expected, strict=False) if pair[0] != pair[1]), None)
+        check(found == expected, f"the {kind} page has other elements: {other}")
+        check(not UNSEEN.search(page), f"the {kind} page holds {UNSEEN.search(page)}")
+        size = len(page.encode("utf-8"))
+        check(size < LARGEST_PAGE, f"the {kind} page has {size:,} bytes")
+
+
+@pytest.fixture
+def page_case(render: Callable[..., list[str]]) -> Callable[..., Case]:
+    """`page_case(title, name, seed)`: pages of such names are compared with those of harmless ones."""
+    plain = render(harmless)
+    assert all(len(Skeleton(page).parts) > 50 for page in plain)
+
+    def case(title: str, name: Callable[[str], str], seed: int = 0) -> Case:
+        return Case("pages", title, seed, "page", lambda: compare(render, name, plain), 60.0)
+
+    return case
+
+
+def test_no_name_or_text_becomes_markup(page_case: Callable[..., Case], attack: Callable[..., None]) -> None:
+    attack(page_case("fragments", hostile(seed), seed) for seed in range(amount(2, 300)))
+
+
+def test_nothing_in_every_place_becomes_markup(
+    page_case: Callable[..., Case], attack: Callable[..., None]
+) -> None:
+    together = ["".join(MARKUP), "".join(CONTROLS + DIRECTIONS)]
+    attack(page_case(repr(one[:20]), of_fragment(one)) for one in (FRAGMENTS if LARGE else together))
+
+
+def test_pages_of_huge_names_stay_small(page_case: Callable[..., Case], attack: Callable[..., None]) -> None:
+    attack([page_case("100 kB", huge)])
