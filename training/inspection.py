@@ -59,9 +59,11 @@ def _counts(splits: Splits) -> str:
         ("  without any label", *map(_unlabelled, parts)),
     ]
     # What is left out of a table is known of the table, not of the parts that it is divided into.
-    tables = {memes.table.name: memes.left_out for memes in parts}
-    left_out = [tables.pop(memes.table.name, "") for memes in parts]
-    rows.append(("left out (neither picture nor text)", *left_out))
+    for reason, counts in (
+        ("neither picture nor text", {memes.table.name: memes.left_out for memes in parts}),
+        ("malformed", {memes.table.name: _malformed(memes) for memes in parts}),
+    ):
+        rows.append((f"left out ({reason})", *(counts.pop(memes.table.name, "") for memes in parts)))
     return _table(("", *splits.parts), rows)
 
 
@@ -69,6 +71,10 @@ def _not_found(memes: Memes) -> int:
     pictures = memes.pictures
     usable = zip(pictures.names, pictures.fingerprints, strict=True)
     return _count(name is not None and print_ is None for name, print_ in usable) - len(pictures.unreadable)
+
+
+def _malformed(memes: Memes) -> int:
+    return sum(len(problem.findings) for problem in memes.table.problems)
 
 
 def _unlabelled(memes: Memes) -> int:

@@ -1,8 +1,9 @@
 """A table's cells to class indices, by task."""
 
+import difflib
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from modeling_mmorient.multitask import IGNORE_INDEX
@@ -11,6 +12,9 @@ from training.problems import Problem, TableError
 from training.tables import Table
 
 TABLE_KEYS = ("column", "values", "separator")
+MODEL_KEYS = tuple(field.name for field in fields(TaskSpec) if field.name != "name")
+# What training finds out by itself.
+FITTED_KEYS = ("temperature", "thresholds")
 DEFAULT_SEPARATOR = ","
 
 # A class index, or for a multi-label task a 0 or 1 for each label; -100 = not labelled.
@@ -18,14 +22,35 @@ Label = int | list[int]
 
 
 def task_specs(tasks: Mapping[str, Any]) -> dict[str, TaskSpec]:
-    """The model's view of a recipe's tasks: without what only the table needs."""
+    """The model's view of a recipe's tasks: without what only the table needs.
+
+    Raises:
+        ValueError: If a task is none, or what it says about the table cannot be.
+    """
     short = {
         name: {key: value for key, value in task.items() if key not in TABLE_KEYS}
         if isinstance(task, Mapping)
         else task
         for name, task in tasks.items()
     }
-    return parse_tasks(short)
+    for name, task in tasks.items():
+        _check_keys(name, task)
+    specs = parse_tasks(short)
+    for name, spec in specs.items():
+        _table_options(spec, tasks[name])
+    return specs
+
+
+def _check_keys(name: str, task: Any) -> None:
+    known = [*MODEL_KEYS, *TABLE_KEYS]
+    if not isinstance(task, Mapping) or not (unknown := [key for key in task if key not in known]):
+        return
+    close = difflib.get_close_matches(str(unknown[0]), known, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    raise ValueError(
+        f"task {name!r} has the keys {unknown}, which no task in a recipe has: choose from "
+        f"{[key for key in known if key not in FITTED_KEYS]}.{hint}"
+    )
 
 
 @dataclass(frozen=True)
@@ -56,10 +81,7 @@ def read_labels(table: Table, spec: TaskSpec, task: Any) -> LabelColumn:
     Raises:
         TableError: If the entry or the column does not fit.
     """
-    options = task if isinstance(task, Mapping) else {}
-    column = options.get("column", spec.name)
-    separator = _separator(spec, options)
-    spellings = _spellings(spec, options.get("values"))
+    column, separator, spellings = _table_options(spec, task)
     read = _read_many if spec.kind == "multilabel" else _read_one
     labels: list[Label] = []
     unknown: dict[int, str] = {}
@@ -79,6 +101,7 @@ def read_labels(table: Table, spec: TaskSpec, task: Any) -> LabelColumn:
                 f"{table.name}: column {column!r} has values that task {spec.name!r} does not know, "
                 f"{values[:5]}{more} in {table.where(list(unknown))}: add them to the task's `labels`, or "
                 "say in `values` what they stand for.",
+                table.findings({row: f"task {spec.name!r}: {value!r}" for row, value in unknown.items()}),
             )
         )
     return LabelColumn(labels, unknown, problems)
@@ -126,6 +149,18 @@ def balanced_weights(
             occurring = sum(map(bool, counts))
             weights[name] = [len(known) / (occurring * n) if n else 1.0 for n in counts]
     return weights
+
+
+def _table_options(spec: TaskSpec, task: Any) -> tuple[str, str, dict[str, int | None]]:
+    """What a recipe's task says about the table: column, separator, and class index by spelling."""
+    options = task if isinstance(task, Mapping) else {}
+    column = options.get("column", spec.name)
+    if not isinstance(column, str):
+        raise TableError(
+            f"task {spec.name!r} has the column {column!r}: give the name of one column, a string. (YAML "
+            "reads an unquoted number or yes as something else.)"
+        )
+    return column, _separator(spec, options), _spellings(spec, options.get("values"))
 
 
 def _separator(spec: TaskSpec, options: Mapping[str, Any]) -> str:

@@ -5,18 +5,20 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
-from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import datasets
 import pyarrow as pa
 
 from modeling_mmorient.text_cleaning import clean_text
+from training.fingerprint_cache import FingerprintCache
 from training.labels import Label, read_labels, task_specs
 from training.pictures import Pictures, read_pictures
 from training.problems import Problem, TableError
 from training.recipe import DataArguments
-from training.tables import Table
+from training.tables import Table, tell_apart
+
+_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,8 @@ class Memes:
         labels: By task, by row.
         unknown: By task, by row: values that the task does not know.
         problems: What is wrong, also with rows that were left out.
-        left_out: Number of rows that were left out because they have neither picture nor text.
+        left_out: Number of rows that were left out because they have neither picture nor text. Malformed ones
+            are in the table's problems.
     """
 
     table: Table
@@ -76,11 +79,16 @@ class Memes:
         return datasets.Dataset(pa.table(columns))
 
 
-def read_memes(table: Table, data: DataArguments) -> Memes:
+def read_memes(table: Table, data: DataArguments, known: FingerprintCache | None = None) -> Memes:
     """The memes of a table, as a recipe describes it.
 
     Rows with neither picture nor text are left out. That and everything else that would spoil a result is
     in `problems`; nothing of it is raised here.
+
+    Args:
+        table: The rows.
+        data: The recipe's part about the data.
+        known: Fingerprints of pictures that need not be read again; None: all are read.
 
     Raises:
         TableError: If a column is missing or holds the wrong kind of cells, a picture's name leads out of
@@ -96,8 +104,9 @@ def read_memes(table: Table, data: DataArguments) -> Memes:
     columns = {
         name: read_labels(table, spec, data.tasks[name]) for name, spec in task_specs(data.tasks).items()
     }
-    pictures = read_pictures(table, data.image_column, data.path(data.image_dir))
-    problems = [*pictures.problems, *(problem for column in columns.values() for problem in column.problems)]
+    pictures = read_pictures(table, data.image_column, data.path(data.image_dir), known)
+    problems = [*table.problems, *pictures.problems]
+    problems += [problem for column in columns.values() for problem in column.problems]
     memes = Memes(
         table,
         pictures,
@@ -115,11 +124,15 @@ def read_memes(table: Table, data: DataArguments) -> Memes:
     if not empty:
         return memes
     if len(empty) == len(table):
-        raise TableError(f"{table.name}: no row has a usable picture or a text.")
+        raise TableError(
+            f"{table.name}: no row has a usable picture or a text: set `image_column`, `image_dir` and "
+            "`text_columns`."
+        )
     problems.append(
         Problem(
             "empty_rows",
             f"{table.name}: {table.where(empty)} have neither picture nor text: fill a cell or remove them.",
+            table.findings(dict.fromkeys(empty, "neither picture nor text")),
         )
     )
     gone = set(empty)
@@ -136,14 +149,19 @@ def digest(memes: Memes) -> str:
 
 
 def join_memes(parts: Sequence[Memes]) -> Memes:
-    """The memes of several tables as one; rows are called by their table's file and their number there.
+    """The memes of several tables as one; rows are called by their table's label and their number there.
+
+    Args:
+        parts: Of tables with the labels that [`tell_apart`] gives; a single one needs none.
 
     Raises:
-        TableError: If some tables hold their pictures and others name them.
+        TableError: If some tables hold their pictures and others name them, or a table is there twice.
     """
-    if len(parts) == 1:
-        return parts[0]
     tables = [memes.table for memes in parts]
+    if any(table.label is None for table in tables):
+        if len(parts) == 1:
+            return parts[0]
+        tables = tell_apart(tables)
     kinds = {memes.pictures.values.type for memes in parts}
     if len(kinds) > 1:
         raise TableError(
@@ -154,7 +172,9 @@ def join_memes(parts: Sequence[Memes]) -> Memes:
     joined = Table(
         " + ".join(table.name for table in tables),
         {name: () for table in tables for name in table.columns},
-        [f"{Path(table.name).name}:{number}" for table in tables for number in table.numbers],
+        [f"{table.label}:{number}" for table in tables for number in table.numbers],
+        lines=_shifted([table.lines for table in tables], starts),
+        problems=tuple(problem for table in tables for problem in table.problems),
     )
     pictures = Pictures(
         pa.chunked_array([chunk for memes in parts for chunk in memes.pictures.values.chunks], kinds.pop()),
@@ -175,7 +195,7 @@ def join_memes(parts: Sequence[Memes]) -> Memes:
     )
 
 
-def _shifted(parts: Sequence[Mapping[int, str]], starts: Sequence[int]) -> dict[int, str]:
+def _shifted(parts: Sequence[Mapping[int, _Value]], starts: Sequence[int]) -> dict[int, _Value]:
     return {
         start + row: value for start, part in zip(starts, parts, strict=False) for row, value in part.items()
     }

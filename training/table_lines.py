@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from training.table_encodings import text_lines
+
 SHOWN_CHARACTERS = 200
-# How Python keeps bytes that are not UTF-8.
-_ESCAPED_BYTES = re.compile("[\udc80-\udcff]")
+# How Python keeps bytes that an encoding does not know.
+UNKNOWN_BYTES = re.compile("[\udc80-\udcff]")
 
 
 class _Lines(Iterator[str]):
@@ -19,76 +21,91 @@ class _Lines(Iterator[str]):
     def __init__(self, lines: Iterator[str]) -> None:
         self._lines = lines
         self._returned: deque[str] = deque()
+        self._number = 0
         self.record: list[str] = []
 
     def __next__(self) -> str:
         line = self._returned.popleft() if self._returned else next(self._lines)
+        self._number += 1
         self.record.append(line)
         return line
 
-    def give_back_all_but_first(self) -> str:
+    @property
+    def first(self) -> int:
+        """Number of the record's first line in the file, from 1."""
+        return self._number - len(self.record) + 1
+
+    def give_back_all_but_first(self) -> None:
         first, *others = self.record
         self._returned.extendleft(reversed(others))
-        return first
+        self._number -= len(others)
+        self.record = [first]
 
 
-def csv_records(path: Path, delimiter: str) -> Iterator[tuple[list[str], str | None]]:
-    """The cells of every row, the header included, and what is wrong with it.
+def csv_records(path: Path, delimiter: str, encoding: str) -> Iterator[tuple[int, list[str], str | None]]:
+    """The file's line, the cells of every row, the header included, and what is wrong with it.
 
     An open quote can swallow all that follows, so where reading fails it goes on with the very next line.
 
     Args:
         path: A CSV file.
         delimiter: What stands between its cells.
+        encoding: Of the file.
     """
-    with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-        lines = _Lines(file)
-        reader = csv.reader(lines, delimiter=delimiter, strict=True)
-        while True:
-            lines.record.clear()
-            try:
-                cells = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                yield [], f"{error}, in {shown(lines.give_back_all_but_first())}"
-                continue
-            if any(map(_is_not_utf8, lines.record)):
-                yield [_ESCAPED_BYTES.sub("\ufffd", cell) for cell in cells], "it is not UTF-8"
-            else:
-                yield cells, None
+    lines = _Lines(text_lines(path, encoding))
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    while True:
+        lines.record.clear()
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            lines.give_back_all_but_first()
+            yield lines.first, [], f"{error}, in {shown(lines.record[0])}"
+            continue
+        if any(map(_has_unknown_bytes, lines.record)):
+            yield lines.first, [UNKNOWN_BYTES.sub("\ufffd", cell) for cell in cells], _not_in(encoding)
+        else:
+            yield lines.first, cells, None
 
 
-def _is_not_utf8(line: str) -> bool:
-    return not line.isascii() and _ESCAPED_BYTES.search(line) is not None
+def _has_unknown_bytes(line: str) -> bool:
+    return not line.isascii() and UNKNOWN_BYTES.search(line) is not None
+
+
+def _not_in(encoding: str) -> str:
+    return (
+        f"it is not {encoding.upper()}: set `encoding` to what the table was saved in, such as cp1252 "
+        "(Windows), or save it as UTF-8"
+    )
 
 
 def shown(line: str) -> str:
     """The start of a line, for a message."""
-    text = _ESCAPED_BYTES.sub("\ufffd", line.rstrip("\r\n"))
+    text = UNKNOWN_BYTES.sub("\ufffd", line.rstrip("\r\n"))
     return repr(text) if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]!r}..."
 
 
-def json_records(path: Path) -> Iterator[tuple[int, dict[str, Any], str | None]]:
+def json_records(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, Any], str | None]]:
     """The number, cells by name and what is wrong with every line, up to blank ones at the end."""
     blank = 0  # lines so far; at the end of the table they are no rows
-    with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                blank += 1
-                continue
-            for earlier in range(number - blank, number):
-                yield earlier, {}, "it is blank"
-            blank = 0
-            try:
-                yield number, _json_object(line), None
-            except (ValueError, RecursionError) as error:
-                yield number, {}, f"{error}, in {shown(line)}"
+    for number, line in enumerate(text_lines(path, encoding), 1):
+        if not line.strip():
+            blank += 1
+            continue
+        for earlier in range(number - blank, number):
+            yield earlier, {}, "it is blank"
+        blank = 0
+        try:
+            yield number, _json_object(line, encoding), None
+        except (ValueError, RecursionError) as error:
+            yield number, {}, f"{error}, in {shown(line)}"
 
 
-def _json_object(line: str) -> dict[str, Any]:
-    if _is_not_utf8(line):
-        raise ValueError("it is not UTF-8")
+def _json_object(line: str, encoding: str) -> dict[str, Any]:
+    if _has_unknown_bytes(line):
+        raise ValueError(_not_in(encoding))
     record = json.loads(line.strip(), object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
     if not isinstance(record, dict):
         raise ValueError(f"it holds a {type(record).__name__}")

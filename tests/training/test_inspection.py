@@ -53,6 +53,7 @@ def test_rows_pictures_and_texts_are_counted(lines: list[list[str]]) -> None:
         "without a text 1 1",
         "without any label 2 1",
         "left out (neither picture nor text) 1 0",
+        "left out (malformed) 0 0",
     ]
 
 
@@ -132,3 +133,21 @@ def test_what_the_recipe_allows_is_told(folder: Path) -> None:
     )
     report = inspection_report(read_splits(data, 0), data)
     assert "Nothing stops a run.\nThe recipe allows:\n- " in report and "['fine'] in row 3" in report
+
+
+def test_the_command_names_the_file_that_lists_every_row_with_a_problem(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = "".join(f"no{number}.png,text {number},bad\n" for number in range(84))
+    (folder / "train.csv").write_text("image,text,mood\n" + rows)
+    recipe, output = folder / "recipe.yaml", folder / "out"
+    options = {"data_dir": str(folder), "output_dir": str(output), "tasks": {"mood": ["bad", "good"]}}
+    recipe.write_text(yaml.safe_dump(options))
+    main([str(recipe), "--inspect"])
+    printed = capsys.readouterr().out
+    listed = output / "problems.csv"
+    assert "and 74 more" in printed and f"All 84 rows with their problems are listed in {listed}." in printed
+    lines = listed.read_text().splitlines()
+    assert lines[-1] == f"missing_pictures,{folder / 'train.csv'},row 85,'no83.png'" and len(lines) == 85
+    with pytest.raises(ValueError, match=r"(?s)and 74 more.*All 84 rows .* are listed in .*problems\.csv"):
+        main([str(recipe)])

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from training.labels import balanced_weights, read_labels, task_specs
-from training.problems import TableError
 from training.tables import Table
 
 TOPICS = ["politics", "animals", "work"]
@@ -66,10 +65,24 @@ def test_values_that_no_label_stands_for_are_not_labelled_and_reported() -> None
         ({"labels": ["a", "b"], "separator": "|"}, "only a multilabel task has a `separator`"),
         ({"labels": ["a", "b"], "kind": "multilabel", "separator": ""}, "give a string such as"),
         ({"labels": ["a", "b"], "column": "feeling"}, "no column 'feeling'"),
+        (
+            {"labels": ["a", "b"], "column": ["a", "b"]},
+            r"the column \['a', 'b'\]: give the name of one column",
+        ),
+        ({"labels": ["a", "b"], "column": 2019}, "the column 2019: give the name of one column"),
+        ({"labels": ["a", "b"], "column": None}, "the column None: give the name of one column"),
+        (
+            {"labels": ["a", "b"], "value": {"x": "a"}},
+            r"the keys \['value'\].*'column', 'values'.*mean 'values'",
+        ),
+        (
+            {"labels": ["a", "b"], True: 1, "zzz": 1},
+            r"the keys \[True, 'zzz'\], which no task in a recipe has",
+        ),
     ],
 )
 def test_tasks_that_do_not_fit_are_refused(task: dict[str, Any], message: str) -> None:
-    with pytest.raises(TableError, match=message):
+    with pytest.raises(ValueError, match=message):
         labels_of(["a"], task)
 
 

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import openpyxl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from training.problems import TableError
 from training.table_stream import has_splits
-from training.tables import read_table
+from training.tables import Table, read_table, tell_apart
 
 ROWS = [
     {"image": "a.png", "text": 'one, "two"\nthree', "mood": "good"},
@@ -29,6 +30,13 @@ def write_tsv(path: Path) -> None:
     path.write_text('image\ttext\tmood\na.png\t"one, ""two""\nthree"\tgood\n\tNA\t\nb.png\t\t007\n')
 
 
+def write_workbook(path: Path) -> None:
+    book = openpyxl.Workbook()
+    for row in [list(ROWS[0]), *(list(row.values()) for row in ROWS)]:
+        book.active.append(row)
+    book.save(path)
+
+
 def write_json_lines(path: Path) -> None:
     # An absent key is an empty cell.
     lines = [json.dumps({key: value for key, value in row.items() if value is not None}) for row in ROWS]
@@ -41,6 +49,7 @@ WRITERS: dict[str, Callable[[Path], Any]] = {
     "table.jsonl": write_json_lines,
     "table.ndjson": write_json_lines,
     "table.parquet": lambda path: pq.write_table(pa.Table.from_pylist(ROWS), path),
+    "table.xlsx": write_workbook,
     "saved": lambda path: datasets.Dataset.from_list(ROWS).save_to_disk(str(path)),
 }
 
@@ -56,7 +65,13 @@ def test_every_format_gives_the_same_cells_in_order(tmp_path: Path, name: str) -
 
 @pytest.mark.parametrize(
     ("name", "place"),
-    [("table.csv", "row 4"), ("table.jsonl", "line 3"), ("table.parquet", "row 2"), ("saved", "row 2")],
+    [
+        ("table.csv", "row 4 (line 5)"),
+        ("table.xlsx", "row 4"),
+        ("table.jsonl", "line 3"),
+        ("table.parquet", "row 2"),
+        ("saved", "row 2"),
+    ],
 )
 def test_rows_are_called_what_a_person_sees(tmp_path: Path, name: str, place: str) -> None:
     WRITERS[name](tmp_path / name)
@@ -148,7 +163,7 @@ MALFORMED: list[tuple[str, str | bytes, str]] = [
     ("t.tsv", 'a\tb\n"x" said\ty\n', "row 2: .*expected after"),
     ("t.jsonl", "", "has no rows"),
     ("t.jsonl", "\n\n", "has no rows"),
-    ("t.jsonl", b"\xff\xfe{}", "line 1: it is not UTF-8"),
+    ("t.jsonl", b"\xff{}", "line 1: it is not UTF-8"),
     ("t.jsonl", OBJECT + "{text: 1}\n" + OBJECT, "1 malformed line.*\n  line 2: Expecting property name"),
     ("t.jsonl", OBJECT + '{"text": "x\n', "line 2: Unterminated string"),
     ("t.jsonl", OBJECT + "\n" + OBJECT, "line 2: it is blank"),
@@ -167,7 +182,7 @@ MALFORMED: list[tuple[str, str | bytes, str]] = [
     ("t.parquet", b"PAR1 and nothing else", "no Parquet file"),
     ("t.txt", "a,b\nx,y\n", r"unknown kind: give one of \.csv"),
     ("t.json", '[{"text": "x"}]', "unknown kind"),
-    ("t.xlsx", b"PK\x03\x04", "unknown kind"),
+    ("t.xls", b"\xd0\xcf\x11\xe0", "unknown kind"),
     ("t", "a,b\nx,y\n", "unknown kind"),
 ]
 
@@ -214,3 +229,36 @@ def test_a_missing_table_and_a_missing_column_are_named(tmp_path: Path) -> None:
     write_csv(tmp_path / "t.csv")
     with pytest.raises(TableError, match=r"no column 'picture': its columns are \['image', 'text', 'mood'\]"):
         read_table("t.csv", tmp_path).cells("picture")
+
+
+@pytest.mark.parametrize(
+    ("names", "labels"),
+    [
+        (["d/one.csv", "d/two.jsonl"], ["one.csv", "two.jsonl"]),
+        (["d/en/train.csv", "d/zh/train.csv"], ["en/train.csv", "zh/train.csv"]),
+        (["d/train.csv", "d/x/train.csv", "d/x/y/train.csv"], ["train.csv", "x/train.csv", "y/train.csv"]),
+        (["/a/b/train.csv", "/a/c/train.csv", "/a/c/dev.csv"], ["b/train.csv", "c/train.csv", "dev.csv"]),
+        (["en/x/train.csv", "zh/x/train.csv"], ["en/x/train.csv", "zh/x/train.csv"]),
+        (["./en/../en/t.csv", "../t.csv"], ["en/t.csv", "../t.csv"]),
+        (["hub:a/memes[train]", "hub:b/memes[train]"], ["hub:a/memes[train]", "hub:b/memes[train]"]),
+        (["d/one/[x]", "one.csv"], ["[x]", "one.csv"]),
+        (["d/one.csv"], [None]),
+    ],
+)
+def test_tables_beside_each_other_are_told_apart_by_the_shortest_end_of_their_paths(
+    names: list[str], labels: list[str | None]
+) -> None:
+    found = tell_apart([Table(name, {}, []) for name in names])
+    assert [table.label for table in found] == labels
+    # Wherever the folder that holds them all is.
+    if not names[0].startswith(("/", ".", "hub:")):
+        moved = tell_apart([Table(f"/else/where/{name}", {}, []) for name in names])
+        assert [table.label for table in moved] == labels
+
+
+def test_a_table_that_is_named_twice_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("a\nx\n")
+    (tmp_path / "link.csv").symlink_to("t.csv")
+    for other in ("t.csv", "./t.csv", "link.csv"):
+        with pytest.raises(TableError, match="are the same table: name it once"):
+            tell_apart([read_table(name, tmp_path) for name in ("t.csv", other)])
