@@ -1,18 +1,26 @@
 """Recipes: the arguments of a training run, from a YAML file with command-line overrides."""
 
-import difflib
 import json
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
 from training.labels import task_specs
 from training.problems import PROBLEM_KINDS
-from training.recipe_checks import check_processor_options, check_values
+from training.recipe_checks import (
+    check_configuration,
+    check_model_options,
+    check_processor_options,
+    check_values,
+    nearest,
+    shown,
+)
+from training.recipe_files import read_recipe
+from training.table_encodings import UTF8, check_delimiter, check_encoding
 
 CLASS_WEIGHTINGS = ("none", "balanced")
 
@@ -21,10 +29,10 @@ def _mapping(name: str, value: Any) -> dict[str, Any]:
     """A dict field, which the command line gives as JSON."""
     if isinstance(value, str):
         try:
-            value = json.loads(value)
-        except json.JSONDecodeError as error:
+            value = json.loads(value, object_pairs_hook=_once_each)
+        except (ValueError, RecursionError) as error:
             raise ValueError(
-                f"`{name}` is {value!r}: give JSON such as '{{\"key\": 1}}' ({error})."
+                f"`{name}` is {shown(value)}: give JSON such as '{{\"key\": 1}}' ({error})."
             ) from None
     if value is None:
         return {}
@@ -33,20 +41,30 @@ def _mapping(name: str, value: Any) -> dict[str, Any]:
     return value
 
 
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    for key, count in Counter(key for key, _ in pairs).items():
+        if count > 1:
+            raise ValueError(f"the key {key!r} is given {count} times")
+    return dict(pairs)
+
+
 @dataclass
 class DataArguments:
     """Where the memes are and what is asked about them.
 
     Args:
         data_dir: Folder that the other paths start from.
-        train_file: Table of the memes, or several: a `.csv`, `.tsv`, `.jsonl`, `.ndjson` or `.parquet`
-            file, a folder that `datasets` saved, or `hub:` and the name of a dataset on the Hub.
+        train_file: Table of the memes, or several: a `.csv`, `.tsv`, `.jsonl`, `.ndjson`, `.parquet` or
+            `.xlsx` file, a folder that `datasets` saved, or `hub:` and the name of a dataset on the Hub.
         validation_file: Table of the rows that choices are made on (epoch, temperature, thresholds), in
             any of these forms.
         test_file: Table of the rows that are scored and otherwise never looked at. Without any test rows the
             validation rows are scored.
         references_file: Table of the memes that become the model's references, in any of these forms. None:
             the training rows do.
+        delimiter: What stands between the cells of CSV and TSV files, a single character. None: a comma, and
+            a tab in TSV.
+        encoding: Of CSV, TSV and JSON Lines files, such as cp1252 or utf-16.
         split_column: Column that names the split of each row, where one table holds them all.
         train_split, validation_split, test_split: Names of the splits to use, in `split_column`, in a saved
             `DatasetDict` or on the Hub.
@@ -70,6 +88,8 @@ class DataArguments:
     validation_file: str | None = None
     test_file: str | None = None
     references_file: str | None = None
+    delimiter: str | None = None
+    encoding: str = UTF8
     split_column: str | None = None
     train_split: str = "train"
     validation_split: str | None = None
@@ -88,6 +108,8 @@ class DataArguments:
         self.tasks = _mapping("tasks", self.tasks)
         if not self.tasks:
             raise ValueError("`tasks` is empty: the recipe says which columns hold which labels.")
+        check_delimiter(self.delimiter)
+        check_encoding(self.encoding)
         if self.class_weighting not in CLASS_WEIGHTINGS:
             raise ValueError(
                 f"`class_weighting` is {self.class_weighting!r}: choose one of {list(CLASS_WEIGHTINGS)}."
@@ -129,8 +151,8 @@ class ModelArguments:
     Args:
         joint, text, vision: Pretrained encoder (Hub id or folder) for each role; `none` leaves a role
             empty. With all of them empty, encoders are built from `model_options` and trained from scratch.
-        model_options: Further fields of `MMOrientConfig`. On the command line, JSON that is laid over
-            the recipe's.
+        model_options: Further fields of `MMOrientConfig`, and nothing else; `tasks` stand beside it. On the
+            command line, JSON that is laid over the recipe's.
         processor_options: Further arguments of `MMOrientProcessor`, in the same way.
         precompute_features: Run frozen encoders once over the data, and train on their features.
         feature_cache: Folder where those features are kept; every later run with the same encoders,
@@ -151,6 +173,7 @@ class ModelArguments:
                 setattr(self, role, None)
         self.model_options = _mapping("model_options", self.model_options)
         self.processor_options = _mapping("processor_options", self.processor_options)
+        check_model_options(self.model_options)
         check_processor_options(self.processor_options)
 
 
@@ -195,6 +218,8 @@ HARMLESS = (
     *("log_level", "log_level_replica", "logging_first_step", "logging_steps", "logging_strategy"),
     *("output_dir", "report_to", "restart", "resume_from_checkpoint", "run_name"),
     *("save_steps", "save_total_limit", "data_dir", "image_dir", "per_device_eval_batch_size"),
+    # What they give is known by the rows that were read.
+    *("delimiter", "encoding"),
 )
 
 
@@ -216,27 +241,37 @@ def parse_recipe(argv: list[str]) -> Recipe:
     parser = _Parser(ARGUMENTS)
     recipe: dict[str, Any] = {}
     if argv and not argv[0].startswith("-"):
-        recipe = _read_recipe(Path(argv[0]))
+        recipe = read_recipe(Path(argv[0]))
         argv = argv[1:]
-    known = {action.dest for action in parser._actions}
+    known = {action.dest for action in parser._actions} - {"help"}
     for key in recipe:
         if key not in known:
-            close = difflib.get_close_matches(str(key), known, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
-            raise ValueError(f"the recipe has the key {key!r}, which is no argument.{hint}")
+            hint = nearest(key, known)
+            raise ValueError(f"the recipe has the key {shown(key)}, which is no argument.{hint}")
     parser.set_defaults(**{**DEFAULTS, **recipe})
     namespace = vars(parser.parse_args(argv))
     for key in ("model_options", "processor_options"):
         if isinstance(namespace[key], str):
-            namespace[key] = {**recipe.get(key, {}), **_mapping(key, namespace[key])}
+            namespace[key] = {**_mapping(key, recipe.get(key)), **_mapping(key, namespace[key])}
     given = {name: value for name, value in namespace.items() if value is not None or name in recipe}
     check_values(given, ARGUMENTS)
-    data, model, run, training = parser.parse_dict(namespace)
-    assert isinstance(data.tasks, dict)
-    task_specs(data.tasks)  # which says what is wrong with them
+    data, model, run, training = _objects(parser, namespace)
+    assert isinstance(data.tasks, dict) and isinstance(model.model_options, dict)
+    specs = task_specs(data.tasks)  # which says what is wrong with them
+    check_configuration(model.model_options, any((model.joint, model.text, model.vision)), specs)
     _require_evaluations(run, training, data.tasks)
     identity = {key: value for key, value in namespace.items() if key not in HARMLESS}
     return Recipe(data, model, run, training, json.loads(json.dumps(identity, default=str)))
+
+
+def _objects(parser: HfArgumentParser, namespace: dict[str, Any]) -> Any:
+    try:
+        return parser.parse_dict(namespace)
+    except ValueError:
+        raise
+    except Exception as error:  # of whatever transformers looks at: other packages, the hardware
+        reason = f"{type(error).__name__}: {error}"
+        raise ValueError(f"transformers' `TrainingArguments` does not take these values: {reason}") from error
 
 
 def _require_evaluations(run: RunArguments, training: TrainingArguments, tasks: Collection[str]) -> None:
@@ -277,17 +312,3 @@ DEFAULTS: dict[str, Any] = {
     # A run that goes on remembers how long it has waited for a better model.
     "restore_callback_states_from_checkpoint": True,
 }
-
-
-def _read_recipe(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise ValueError(f"{str(path)!r} is no file: the first argument is the recipe, a YAML file.")
-    try:
-        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"the recipe {path} is not YAML: {error}") from None
-    if not isinstance(recipe, dict):
-        raise ValueError(
-            f"the recipe {path} holds {type(recipe).__name__}: it is a mapping from argument to value."
-        )
-    return recipe

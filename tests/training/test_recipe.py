@@ -9,6 +9,7 @@ import yaml
 
 from modeling_mmorient.task_specs import TaskSpec
 from training.recipe import DataArguments, ModelArguments, RunArguments, parse_recipe
+from training.train import main
 
 RECIPES = sorted((Path(__file__).parents[2] / "training" / "recipes").glob("*.yaml"))
 TASKS = {"humour": {"labels": ["no", "yes"]}}
@@ -99,7 +100,7 @@ def test_none_empties_a_role(tmp_path: Path) -> None:
         ({"data_dir": 5}, "data_dir"),
         ({"seed": 1.5}, "seed.*whole number"),
         ({"validation_share": 1.5}, r"number in \(0, 1\)"),
-        ({"allow": ["typos"]}, r"`allow` lists 'typos': choose from \['missing_pictures'"),
+        ({"allow": ["typos"]}, r"`allow` lists 'typos': choose from \['"),
         ({"allow": "empty_rows"}, "`allow` is 'empty_rows': give a list"),
         ({"split_column": "split"}, "say in `validation_split` or `test_split` which"),
         (
@@ -131,7 +132,17 @@ def test_errors_name_the_field_and_the_remedy(
         ("feature_cache", 3, "give a string"),
         ("feature_cache", None, "give a string"),
         ("model_options", [1], "give a mapping"),
-        ("processor_options", {"foo": 1}, r"\['foo'\]: choose from \['clean_text', 'text_max_length'"),
+        ("processor_options", {"foo": 1}, r"the key 'foo'.* Choose from \['clean_text', 'text_max_length'"),
+        ("processor_options", {"max_length": 1}, "the key 'max_length'.* Did you mean 'text_max_length'"),
+        ("processor_options", {"joint_padding": "wide"}, "is one of"),
+        ("model_options", {"freeze": True}, "the key 'freeze'.* Did you mean 'freeze_encoders'"),
+        ("model_options", {"lora_r": 8}, r"the key 'lora_r'.* Choose from \['joint_config', 'text_config'"),
+        ("model_options", {"unfreeze_last_layers": 2}, r"the key 'unfreeze_last_layers'.* Choose from"),
+        ("model_options", {"zzz": 1}, r"the key 'zzz'.* Choose from \['joint_config'"),
+        ("model_options", {"tasks": TASKS}, "the key 'tasks': leave it out, they are the recipe's"),
+        ("model_options", {"saved_references": None}, "the key 'saved_references': leave it out"),
+        ("model_options", {"architectures": ["A"]}, "the key 'architectures', which it does not take"),
+        ("model_options", {"use_cache": True}, "the key 'use_cache', which it does not take"),
         ("per_device_train_batch_size", 0, "at least 1"),
         ("per_device_train_batch_size", -3, "at least 1"),
         ("per_device_eval_batch_size", 2.5, "give a whole number"),
@@ -141,13 +152,27 @@ def test_errors_name_the_field_and_the_remedy(
         ("eval_steps", 0, "above 0"),
         ("max_steps", 1.5, "give a whole number"),
         ("learning_rate", None, "give a number"),
-        ("learning_rate", float("nan"), "at least 0"),
+        ("learning_rate", float("nan"), "give a finite number"),
+        ("learning_rate", float("inf"), "give a finite number"),
+        ("learning_rate", "inf", "give a finite number"),
+        ("weight_decay", float("inf"), "give a finite number"),
+        ("adam_beta2", 1.0, r"in \[0, 1\)"),
+        ("tasks", {"humour": {"labels": ["no", "yes"], "weight": float("inf")}}, "give a finite number"),
+        ("lr_scheduler_kwargs", {"power": [float("nan")]}, "give a finite number"),
+        ("logging_steps", 10**30, "bits: give one of at most 63"),
+        ("num_train_epochs", 1e300, "at most 1,000,000"),
+        ("dataloader_num_workers", 10**6, "at most 1,024"),
+        ("per_device_train_batch_size", 10**12, "at most 1,000,000"),
+        ("ddp_timeout", 10**15, "at most"),
+        ("save_total_limit", 0, "at least 1"),
+        ("max_steps", 0, "above 0, or -1"),
+        ("max_steps", -5, "above 0, or -1"),
         ("learning_rate", "fast", "invalid float value"),
         ("seed", True, "give a whole number"),
         ("seed", -1, "at least 0"),
-        ("seed", 2**32, "below"),
-        ("threshold_quantile", 1.5, r"in \[0, 1\]"),
-        ("threshold_quantile", float("nan"), r"in \[0, 1\]"),
+        ("seed", 2**32, "at most 4,294,967,295"),
+        ("threshold_quantile", 1.5, "at least 0 and at most 1"),
+        ("threshold_quantile", float("nan"), "give a finite number"),
         ("seed", "abc", "invalid int value"),
         ("restart", "perhaps", "true/false"),
         ("dataloader_pin_memory", 3, "give true or false"),
@@ -163,8 +188,10 @@ def test_values_that_do_not_fit_are_refused_before_anything_is_read(
 ) -> None:
     with pytest.raises(ValueError, match=rf"\b{name}\b.*{remedy}") as caught:
         parse_recipe([write(tmp_path, **{name: value})])
-    shown = list(value) if name == "processor_options" else value  # type: ignore[call-overload]
-    assert str(shown) in str(caught.value) and "usage:" not in str(caught.value)
+    # Of a mapping the message names the key that is wrong, and of a number out of all bounds its size.
+    if not isinstance(value, dict) and value != 10**30:
+        assert str(value) in str(caught.value)
+    assert "usage:" not in str(caught.value)
 
 
 @pytest.mark.parametrize("strategies", [{"load_best_model_at_end": True}, {"save_strategy": "best"}])
@@ -201,15 +228,35 @@ def test_an_unknown_argument_on_the_command_line_is_named_without_a_page_of_usag
         parse_recipe([write(tmp_path), "--foo", "3"])
 
 
-@pytest.mark.parametrize(
-    ("content", "message"), [(None, "is no file"), ("a: [", "is not YAML"), ("- 1", "mapping")]
-)
-def test_unreadable_recipes(tmp_path: Path, content: str | None, message: str) -> None:
-    path = tmp_path / "broken.yaml"
-    if content is not None:
-        path.write_text(content)
-    with pytest.raises(ValueError, match=message):
-        parse_recipe([str(path)])
+def test_options_of_the_model_are_checked_before_anything_is_read(tmp_path: Path) -> None:
+    """With pretrained encoders too, as far as their widths do not decide."""
+    for encoders in ({}, {"text": "some/bert", "joint": "some/clip"}):
+        with pytest.raises(ValueError, match="`graph_hidden_size` is 0"):
+            parse_recipe([write(tmp_path, model_options={"graph_hidden_size": 0}, **encoders)])
+        parse_recipe([write(tmp_path, model_options={"graph_hidden_size": 8}, **encoders)])
+    with pytest.raises(ValueError, match=r"describes \['text_config'\].*leave one of them out"):
+        parse_recipe([write(tmp_path, model_options={"text_config": {}}, text="some/bert")])
+
+
+@pytest.mark.parametrize("recipe", [{}, {"model_options": {"learner_dropout": 0.1}}, {"model_options": None}])
+def test_options_on_the_command_line_are_checked_as_those_in_a_recipe(
+    tmp_path: Path, recipe: dict[str, object]
+) -> None:
+    path = write(tmp_path, **recipe)
+    for options, message in (
+        ('{"freeze": 1}', "the key 'freeze'"),
+        ('{"learner_dropout": 0.1, "learner_dropout": 0.2}', "'learner_dropout' is given 2 times"),
+        ('{"image_threshold": NaN}', "give a finite number"),
+        ("[" * 100_000, "give JSON"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            parse_recipe([path, "--model_options", options])
+
+
+def test_inspection_refuses_options_too(tmp_path: Path) -> None:
+    recipe = write(tmp_path, model_options={"freeze": True}, train_file="none.csv")
+    with pytest.raises(ValueError, match="the key 'freeze'"):
+        main([recipe, "--inspect"])
 
 
 def test_identity_holds_what_decides_the_outcome(tmp_path: Path) -> None:
