@@ -6,7 +6,14 @@ from pathlib import Path
 
 from training.problems import TableError
 from training.table_arrow import HUB_PREFIX, open_hub, open_parquet, open_saved
-from training.table_chunks import RowCells, TableStream, check_columns, gather_chunks, rows_below_header
+from training.table_chunks import (
+    MOST_COLUMNS,
+    RowCells,
+    TableStream,
+    check_columns,
+    gather_chunks,
+    rows_below_header,
+)
 from training.table_encodings import UTF8, check_delimiter, check_encoding, delimiter_hint, why_no_text
 from training.table_lines import csv_records, json_records
 from training.table_workbooks import open_workbook
@@ -96,8 +103,9 @@ def _open_json_lines(path: Path, encoding: str) -> TableStream:
     for _, record, _ in json_records(path, encoding):
         if not found.keys() >= record.keys():
             found |= dict.fromkeys(record)
-            check_columns(list(found), path)
-    names = list(found)
+            if len(found) > MOST_COLUMNS:
+                break
+    check_columns(names := list(found), path)
     return TableStream(
         str(path),
         names,

@@ -1,7 +1,7 @@
 """Tables and parts of tables as columns of cells."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, takewhile
 from pathlib import Path, PurePath
@@ -16,7 +16,10 @@ from training.table_stream import open_table
 
 # Row numbers in a message; a table may have thousands of bad rows.
 SHOWN_ROWS = 10
-READ_ROWS = 4096
+# Rows that are read at a time, fewer of many cells.
+READ_ROWS, READ_CELLS = 4096, 1 << 22
+# Of a table whose cells are Python values. A file of few bytes can have very many that are empty.
+MOST_CELLS = 1 << 27
 
 
 @dataclass(frozen=True)
@@ -138,34 +141,43 @@ def read_well_formed(
     stream = open_table(source, folder, split, delimiter=delimiter, encoding=encoding)
     tables: list[Table] = []
     malformed: list[Finding] = []
-    for chunk in stream.chunks(READ_ROWS):
+    for chunk in _limited_chunks(stream):
         table = as_table(stream, chunk)
         malformed += table.findings(chunk.malformed)
         good = [row for row in range(len(table)) if row not in chunk.malformed]
-        # Cells are taken here: malformed rows would hold memory until the end.
         tables.append(table.select(good) if chunk.malformed else table)
-    count = sum(map(len, tables))
-    if malformed and not count:
-        raise TableError(_malformed(stream, malformed))
-    if not count:
-        raise TableError(f"{stream.name} has no rows.")
-    columns = {
-        name: _join([table.take(table.columns[name]) for table in tables]) for name in stream.column_names
-    }
+    if any(map(len, tables)):
+        whole = _concatenated(stream, tables)
+        if not malformed:
+            return whole
+        problem = Problem("malformed_rows", _malformed(stream, malformed), tuple(malformed))
+        return replace(whole, problems=(problem,))
+    raise TableError(_malformed(stream, malformed) if malformed else f"{stream.name} has no rows.")
+
+
+def _limited_chunks(stream: TableStream) -> Iterator[Chunk]:
+    width, cells = max(1, len(stream.column_names)), 0
+    for chunk in stream.chunks(min(READ_ROWS, max(1, READ_CELLS // width))):
+        cells += len(chunk.numbers) * width
+        if stream.schema is None and cells > MOST_CELLS:
+            raise TableError(
+                f"{stream.name} has {width} columns and, with those of all rows, more than {MOST_CELLS} cells: "
+                "leave out columns that are not needed, or save it as Parquet."
+            )
+        yield chunk
+
+
+def _concatenated(stream: TableStream, tables: Sequence[Table]) -> Table:
     starts = list(zip(accumulate(map(len, tables), initial=0), tables, strict=False))
-    table = Table(
+    return Table(
         stream.name,
-        columns,
+        {name: _join([table.take(table.columns[name]) for table in tables]) for name in stream.column_names},
         [number for table in tables for number in table.numbers],
         stream.unit,
         stream.class_names,
         lines={start + row: line for start, table in starts for row, line in table.lines.items()},
         hint=stream.hint,
     )
-    if not malformed:
-        return table
-    problem = Problem("malformed_rows", _malformed(stream, malformed), tuple(malformed))
-    return replace(table, problems=(problem,))
 
 
 def _malformed(stream: TableStream, findings: Sequence[Finding]) -> str:

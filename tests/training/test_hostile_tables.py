@@ -260,3 +260,20 @@ def test_a_parquet_file_whose_description_is_hostile_is_refused_or_read(folder: 
     pq.write_table(pa.table({"text": pa.array([2**62], pa.timestamp("us"))}), file)
     (folder / "t.parquet").write_bytes(file.getvalue())
     assert "cannot be read" in read(folder, "t.parquet")
+
+
+@pytest.mark.parametrize("name", ["t.jsonl", "t.xlsx"])
+def test_short_rows_of_many_columns_do_not_fill_memory(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    columns = [f"c{number}" for number in range(1000)]
+    if name == "t.jsonl":
+        (folder / name).write_text(json.dumps(dict.fromkeys(columns)) + "\n" + "{}\n" * 800)
+    else:
+        book = openpyxl.Workbook()
+        for row in (columns, *([1],) * 800):
+            book.active.append(row)
+        book.save(folder / name)
+    assert len(read_well_formed(name, folder)) >= 800
+    monkeypatch.setattr("training.tables.MOST_CELLS", 500_000)
+    assert "1000 columns and, with those of all rows, more than 500000 cells" in read(folder, name)

@@ -94,6 +94,45 @@ def test_several_files_are_one_table_whose_rows_are_called_by_file_and_number(
     assert rows["row"][:] == training.table.numbers and rows["labels"][:][1] == {"mood": 1}
 
 
+def test_rows_of_files_of_one_name_are_called_by_their_folders_too(
+    folder: Path, arguments: Arguments
+) -> None:
+    for language in ("en", "zh"):
+        (folder / language).mkdir()
+        (folder / language / "train.csv").write_text(
+            f"text,image,mood\n{language} one,,bad\n{language} two,,good\n"
+        )
+    (folder / "dev.csv").write_text(HEADER + "b.png,five,bad\n")
+    files = ["en/train.csv", "zh/train.csv"]
+    splits = read_splits(arguments(train_file=files, validation_file="dev.csv"), 0)
+    names = splits.parts["training"].to_dataset()["row"][:]
+    assert names == ["en/train.csv:2", "en/train.csv:3", "zh/train.csv:2", "zh/train.csv:3"]
+    assert splits.parts["validation"].to_dataset()["row"][:] == ["2"]
+    with pytest.raises(TableError, match="the same table: name it once"):
+        read_splits(arguments(train_file=[*files, "en/../zh/train.csv"], validation_file="dev.csv"), 0)
+
+
+def test_rows_keep_the_names_of_their_files_where_a_part_has_rows_of_one_alone(
+    folder: Path, arguments: Arguments
+) -> None:
+    (folder / "one.csv").write_text("text,image,mood,part\nx,,bad,train\n")
+    (folder / "two.csv").write_text("text,image,mood,part\ny,,bad,dev\nz,,good,train\n")
+    options = arguments(train_file=["one.csv", "two.csv"], split_column="part", validation_split="dev")
+    parts = read_splits(options, 0).parts
+    assert [memes.table.numbers for memes in parts.values()] == [["one.csv:2", "two.csv:3"], ["two.csv:2"]]
+
+
+def test_every_part_is_read_with_the_recipes_delimiter_and_encoding(
+    folder: Path, arguments: Arguments
+) -> None:
+    for name in ("train", "dev", "test", "known"):
+        content = f"image;text;mood\n;{name} ü;bad\n;{name} é;good\n"
+        (folder / f"{name}.csv").write_bytes(content.encode("cp1252"))
+    files = {"validation_file": "dev.csv", "test_file": "test.csv", "references_file": "known.csv"}
+    parts = read_splits(arguments(delimiter=";", encoding="cp1252", **files), 0).parts
+    assert [memes.texts[1] for memes in parts.values()] == ["train é", "dev é", "test é", "known é"]
+
+
 def test_files_that_keep_pictures_in_different_ways_are_refused(folder: Path, arguments: Arguments) -> None:
     (folder / "one.csv").write_text(HEADER + "a.png,one,bad\n")
     picture = {"bytes": (folder / "images" / "b.png").read_bytes(), "path": None}
