@@ -65,6 +65,11 @@ def load_picture(value: Any, channels_first: bool | None = None) -> Image.Image:
     """
     requires_backends(load_picture, "vision")
     if isinstance(value, torch.Tensor):
+        if value.is_meta or value.layout != torch.strided:
+            raise ValueError(
+                f"a picture tensor is dense and has values, got one of layout {value.layout} on the device "
+                f"{value.device}"
+            )
         tensor = value.detach().cpu()
         array = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
         picture = _from_array(array, True if channels_first is None else channels_first)

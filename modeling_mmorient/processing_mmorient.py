@@ -13,6 +13,7 @@ from transformers.image_utils import ImageInput
 from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
 from .batch_rows import as_rows, check_rows, unwrap_pictures
+from .call_options import merged_options, naming, plain
 from .image_input import blank_picture, is_single_picture, load_picture
 from .pretrained_parts import load_config, load_image_processor, load_tokenizer
 from .text_input import DEFAULT_TEXT_LENGTH, checked_length, read_text, tokenize
@@ -20,14 +21,8 @@ from .text_input import DEFAULT_TEXT_LENGTH, checked_length, read_text, tokenize
 PARTS = ("image_processor", "joint_tokenizer", "tokenizer")
 OPTIONS = ("clean_text", "text_max_length", "joint_max_length", "joint_padding")
 JOINT_PADDINGS = ("longest", "max_length")
-# Keywords that would change the number of rows, or what a row is.
-REFUSED_KEYWORDS = (
-    "text_pair",
-    "text_target",
-    "text_pair_target",
-    "is_split_into_words",
-    "return_overflowing_tokens",
-)
+# Of an array's dimensions.
+LAYOUTS = ("channels_first", "channels_last")
 
 
 class _PartNames:
@@ -135,7 +130,8 @@ class MMOrientProcessor(ProcessorMixin):
         Raises:
             ValueError: A row (named in the message) has neither picture nor text, or one that
                 cannot be read; the numbers of pictures and texts differ; a list is empty; the part
-                that is needed is missing; or a keyword would change the number of rows.
+                that is needed is missing; or a keyword is unknown, has a value that its part does not
+                take, or would change the number of rows.
         """
         pictures = unwrap_pictures(as_rows("images", images, is_single_picture))
         raw_texts = as_rows("text", text, lambda value: isinstance(value, str))
@@ -149,7 +145,8 @@ class MMOrientProcessor(ProcessorMixin):
             data.update(self._encode_pictures(pictures, options["images_kwargs"]))
         if texts is not None:
             data.update(self._encode_texts(texts, options["text_kwargs"]))
-        return _as_batch(data, return_tensors)
+        with naming("the tokenizer (text_kwargs)", options["text_kwargs"]):  # of texts that are not padded
+            return _as_batch(data, return_tensors)
 
     def _read_texts(self, texts: list[Any]) -> list[str]:
         read = []
@@ -161,15 +158,8 @@ class MMOrientProcessor(ProcessorMixin):
         return read
 
     def _call_options(self, has_text: bool, kwargs: dict[str, Any]) -> dict[str, Any]:
-        # The tokenizer's saved max_length is the default of text_max_length, not its superior.
-        saved = {} if self.tokenizer is None else {**self.tokenizer.init_kwargs}
-        saved.pop("max_length", None)
-        valid: Any = self.valid_processor_kwargs
-        options = self._merge_kwargs(valid, tokenizer_init_kwargs=saved, **kwargs)
+        options = merged_options(self, kwargs)
         text_options = options["text_kwargs"]
-        refused = [name for name in REFUSED_KEYWORDS if text_options.get(name)]
-        if refused:
-            raise ValueError(f"{', '.join(refused)}: not supported, every row is one plain text")
         if self.tokenizer is not None:
             for name in ("padding", "truncation"):
                 if text_options.get(name) is None:
@@ -187,7 +177,7 @@ class MMOrientProcessor(ProcessorMixin):
         if self.image_processor is None:
             raise ValueError("pictures were given, but the processor has no image_processor")
         layout = options.pop("input_data_format", None)
-        channels_first = None if layout is None else _value(layout) == "channels_first"
+        channels_first = None if layout is None else self._is_first(layout)
         # One at a time: an error has a row, and only one picture is in memory at full size.
         pixels: list[torch.Tensor | None] = []
         for row, picture in enumerate(pictures):
@@ -203,27 +193,41 @@ class MMOrientProcessor(ProcessorMixin):
             if values is not None and values.shape != reference.shape:
                 raise ValueError(
                     f"row {row}: the image processor gives shape {tuple(values.shape)}, and "
-                    f"{tuple(reference.shape)} before; it must bring all pictures to one size"
+                    f"{tuple(reference.shape)} before; it must bring all pictures to one size (do_resize, "
+                    "do_center_crop, size, crop_size)"
                 )
         filled = [torch.zeros_like(reference) if values is None else values for values in pixels]
         present = torch.tensor([values is not None for values in pixels])
         return {"pixel_values": torch.stack(filled), "image_present": present}
 
     def _pixel_values(self, picture: Any, options: dict[str, Any]) -> torch.Tensor:
-        encoded = self.image_processor(picture, **{**options, "return_tensors": "pt"})
+        with naming("the image processor (images_kwargs)", options):
+            encoded = self.image_processor(picture, **{**options, "return_tensors": "pt"})
         if set(encoded) != {"pixel_values"} or encoded["pixel_values"].ndim != 4:
             raise ValueError(
                 f"{type(self.image_processor).__name__} gives {', '.join(sorted(encoded))}; needed "
                 "is one that gives pixel_values (batch, channels, height, width) and nothing else"
             )
+        if not encoded["pixel_values"].isfinite().all():
+            raise ValueError(
+                "the image processor gives pixels that are not finite: correct its rescale_factor, "
+                "image_mean and image_std"
+            )
         return encoded["pixel_values"][0]
+
+    @staticmethod
+    def _is_first(layout: Any) -> bool:
+        if plain(layout) not in LAYOUTS:
+            raise ValueError(f"input_data_format is {layout!r:.100}: give one of {LAYOUTS}")
+        return plain(layout) == LAYOUTS[0]
 
     def _encode_texts(self, texts: list[str], options: dict[str, Any]) -> dict[str, Any]:
         if self.tokenizer is None and self.joint_tokenizer is None:
             raise ValueError("texts were given, but the processor has no tokenizer of any kind")
         data: dict[str, Any] = {"text_present": torch.tensor([bool(text) for text in texts])}
         if self.tokenizer is not None:
-            data.update(tokenize(self.tokenizer, texts, options))
+            with naming("the tokenizer (text_kwargs)", options):
+                data.update(tokenize(self.tokenizer, texts, options))
         if self.joint_tokenizer is not None:
             joint_options = {
                 "padding": self.joint_padding,
@@ -344,13 +348,8 @@ class MMOrientProcessor(ProcessorMixin):
         return cls(**parts, **options)
 
 
-def _value(choice: Any) -> str:
-    """Text of an enumeration's member or of a string."""
-    return str(getattr(choice, "value", choice))
-
-
 def _as_batch(data: dict[str, Any], return_tensors: Any) -> BatchFeature:
-    if return_tensors is None or _value(return_tensors) != "pt":
+    if return_tensors is None or plain(return_tensors) != "pt":
         data = {
             name: values.cpu().numpy() if isinstance(values, torch.Tensor) else values
             for name, values in data.items()
