@@ -232,7 +232,8 @@ def test_main_has_moved_on(publication: Publication, repo_id: str) -> None:
     pinned, main = publication.files(repo_id), publication.hub.files(repo_id)
     changed = {name for name in main if main[name] != pinned.get(name)}
     old, new = (json.loads(files["references.json"])["tensors"]["file"] for files in (pinned, main))
-    assert changed == {"configuration_mmorient.py", "model.safetensors", "references.json", new}
+    # The configuration names the references that belong to it.
+    assert changed == {"configuration_mmorient.py", "config.json", "model.safetensors", "references.json", new}
     assert old in pinned and old not in main
 
 
