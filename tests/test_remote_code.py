@@ -22,7 +22,7 @@ REPOSITORIES = ("tester/joint", "tester/vision")
 # What a published repository may hold: no file that is unpickled, or run other than as source.
 SUFFIXES = {".json", ".md", ".py", ".safetensors", ".txt"}
 # torch and transformers, and what they require themselves.
-REQUIRED_PACKAGES = {"huggingface_hub", "numpy", "safetensors", "torch", "transformers"}
+REQUIRED_PACKAGES = {"filelock", "huggingface_hub", "numpy", "safetensors", "torch", "transformers"}
 
 MODEL_MAP = {
     "AutoConfig": "configuration_mmorient.MMOrientConfig",
