@@ -5,17 +5,8 @@ from collections.abc import Hashable, Iterable, Sequence
 
 import numpy as np
 
-from training.pictures import Fingerprint
-
-# Chosen by eye on two collections of memes. Copies that were recompressed, rescaled or stamped differ in up
-# to about 20 of a dHash's 256 bits; so do different memes on one template, which differ much where the words
-# stand: the 5% of cells that differ most do so by 23 and more there, and by 16 at most in copies.
-NEAR_BITS = 20
-NEAR_CELLS = 20.0
-WORST_CELLS = 13
-BLOCK = 1024
-
-Pair = tuple[int, int]
+from training.near_pictures import NearPictures, Pair
+from training.picture_fingerprints import Fingerprint
 
 DUPLICATE_KINDS = ("same picture", "near picture", "same text", "near text")
 
@@ -30,13 +21,16 @@ def normalized_text(text: str) -> str:
 
 
 def find_duplicates(
-    fingerprints: Sequence[Fingerprint | None], texts: Sequence[str | None]
+    fingerprints: Sequence[Fingerprint | None],
+    texts: Sequence[str | None],
+    near: NearPictures | None = None,
 ) -> dict[str, list[Pair]]:
     """Pairs of rows that are duplicates, by kind.
 
     Args:
         fingerprints: By row, of its picture.
         texts: By row.
+        near: Which of the pictures, and perhaps of others, look alike; None: it is found out.
 
     Returns:
         For each of `DUPLICATE_KINDS` pairs (i, j), i < j, of which every group of duplicates has enough to
@@ -47,7 +41,7 @@ def find_duplicates(
     typed = [None if text is None else normalized_text(text) for text in texts]
     return {
         "same picture": _equal(pictures),
-        "near picture": _near_pictures(fingerprints),
+        "near picture": (near or NearPictures(fingerprints)).among(fingerprints),
         "same text": _equal(spoken),
         "near text": _equal(typed, spoken),
     }
@@ -80,33 +74,4 @@ def _equal(keys: Sequence[Hashable | None], once: Sequence[Hashable | None] | No
             seen.add(once[row])
         if first.setdefault(key, row) != row:
             pairs.append((first[key], row))
-    return pairs
-
-
-def _worst_difference(first: Fingerprint, second: Fingerprint) -> float:
-    """How much the cells differ that differ most, of 255."""
-    differences = np.abs(first.cells - second.cells.astype(float)).mean(-1)
-    return float(np.sort(differences)[-WORST_CELLS:].mean())
-
-
-def _near_pictures(fingerprints: Sequence[Fingerprint | None]) -> list[Pair]:
-    """Pairs of different files that look alike, among the first rows of each file."""
-    firsts: dict[bytes, int] = {}
-    for row, entry in enumerate(fingerprints):
-        if entry is not None:
-            firsts.setdefault(entry.digest, row)
-    rows = list(firsts.values())
-    entries = [entry for entry in (fingerprints[row] for row in rows) if entry is not None]
-    if len(entries) < 2:
-        return []
-    # Of vectors of ±1, (bits - dot product) / 2 is the number of bits that differ.
-    signs = np.stack([entry.gradient for entry in entries]).astype(np.float32) * 2 - 1
-    bits = signs.shape[1]
-    pairs = []
-    for start in range(0, len(rows), BLOCK):
-        differing = (bits - signs[start : start + BLOCK] @ signs[start:].T) / 2
-        for i, j in zip(*np.nonzero(differing <= NEAR_BITS), strict=True):
-            first, second = entries[start + i], entries[start + j]
-            if i < j and _worst_difference(first, second) <= NEAR_CELLS:
-                pairs.append((rows[start + i], rows[start + j]))
     return pairs

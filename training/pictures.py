@@ -1,43 +1,24 @@
-"""The pictures of a table: found in their folder, read once, and summed up in fingerprints."""
+"""The pictures of a table: found in their folder, read, and summed up in fingerprints."""
 
-import hashlib
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from PIL import Image
 from tqdm.auto import tqdm
 
-from modeling_mmorient.image_input import load_picture
+from training.fingerprint_cache import FingerprintCache
+from training.picture_fingerprints import Fingerprint
+from training.picture_hints import near_misses
 from training.problems import Problem, TableError
 from training.tables import Table
 
-HASH_SIZE = 16
 # Of pictures as `datasets.Image` stores them.
 PICTURE_FIELDS = {"bytes", "path"}
-
-
-@dataclass(frozen=True)
-class Fingerprint:
-    """What duplicates are recognized by.
-
-    Args:
-        digest: Of the file's bytes; equal for copies.
-        gradient: dHash, (HASH_SIZE²,) booleans: whether a cell of the shrunk gray picture is brighter than
-            its left neighbour.
-        cells: (HASH_SIZE², 3) colors, 0 to 255: the shrunk picture.
-    """
-
-    digest: bytes
-    gradient: np.ndarray
-    cells: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -85,13 +66,14 @@ class Pictures:
     problems: list[Problem]
 
 
-def read_pictures(table: Table, column: str, folder: Path) -> Pictures:
+def read_pictures(table: Table, column: str, folder: Path, known: FingerprintCache | None = None) -> Pictures:
     """Find and read every picture of a table.
 
     Args:
         table: The table.
         column: File names; or pictures as `datasets.Image` stores them, or the bytes of picture files.
         folder: Where file names start; no picture outside it is read, also not by way of a link.
+        known: Fingerprints of pictures that need not be read again; None: all are read.
 
     Raises:
         TableError: If the column holds something else, or a name leads out of the folder.
@@ -111,17 +93,20 @@ def read_pictures(table: Table, column: str, folder: Path) -> Pictures:
             "is read."
         )
     if sources.missing:
-        examples = ", ".join(repr(names[row]) for row in sources.missing[:3])
+        missing = {row: repr(names[row]) for row in sources.missing}
+        examples = ", ".join(list(missing.values())[:3])
+        hint = near_misses([str(names[row]) for row in missing], folder)
         count = sum(name is not None for name in names)
         problems.append(
             Problem(
                 "missing_pictures",
                 f"{table.name}: {table.where(sources.missing)} name pictures that are not in {folder}, "
                 f"{len(sources.missing)} of {count} (such as {examples}): correct `image_dir`, or empty the "
-                "cells of pictures that do not exist.",
+                f"cells of pictures that do not exist.{hint}",
+                table.findings(missing),
             )
         )
-    scanned = _scan(values, table.name)
+    scanned = _scan(values, table.name, known or FingerprintCache())
     unreadable = {row: result for row, result in enumerate(scanned) if isinstance(result, str)}
     if unreadable:
         named = "; ".join(f"{names[row]}: {reason}" for row, reason in list(unreadable.items())[:3])
@@ -130,6 +115,7 @@ def read_pictures(table: Table, column: str, folder: Path) -> Pictures:
                 "unreadable_pictures",
                 f"{table.name}: {table.where(list(unreadable))} have pictures that cannot be read ({named}): "
                 "replace them, or empty their cells.",
+                table.findings({row: f"{names[row]}: {reason}" for row, reason in unreadable.items()}),
             )
         )
         values = pc.if_else(pa.array([row in unreadable for row in range(len(table))]), None, values)
@@ -218,15 +204,11 @@ def _resolve(root: Path, name: str) -> Path:
     return path
 
 
-def _scan(values: pa.ChunkedArray, name: str) -> list[Fingerprint | str | None]:
-    by_path = cache(fingerprint)
-
+def _scan(values: pa.ChunkedArray, name: str, known: FingerprintCache) -> list[Fingerprint | str | None]:
     def scan(row: int) -> Fingerprint | str | None:
         value = values[row].as_py()
         try:
-            if isinstance(value, str):
-                return by_path(value)
-            return None if value is None else fingerprint(value)
+            return None if value is None else known.fingerprint(value)
         except (ValueError, OSError) as error:
             return str(error)
 
@@ -234,18 +216,3 @@ def _scan(values: pa.ChunkedArray, name: str) -> list[Fingerprint | str | None]:
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         rows = pool.map(scan, range(len(values)))
         return list(tqdm(rows, f"pictures of {name}", len(values), unit="picture", delay=2))
-
-
-def fingerprint(source: str | bytes) -> Fingerprint:
-    """Read a picture, from its path or its bytes, the way the processor will.
-
-    Raises:
-        ValueError: If it cannot be read.
-    """
-    content = Path(source).read_bytes() if isinstance(source, str) else source
-    picture = load_picture(content)
-    # A cell is the mean of what it covers: noise, scaling and recompression hardly change it.
-    gray = np.asarray(picture.resize((HASH_SIZE + 1, HASH_SIZE), Image.Resampling.BOX).convert("L"))
-    cells = np.asarray(picture.resize((HASH_SIZE, HASH_SIZE), Image.Resampling.BOX)).reshape(-1, 3)
-    digest = hashlib.blake2b(content, digest_size=16).digest()
-    return Fingerprint(digest, (gray[:, 1:] > gray[:, :-1]).reshape(-1), cells)

@@ -3,17 +3,20 @@
 from collections import Counter
 from dataclasses import dataclass, replace
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 
 from modeling_mmorient.task_specs import TaskSpec
 from training.duplicates import DUPLICATE_KINDS, Pair, find_duplicates, group_rows
+from training.fingerprint_cache import kept_fingerprints
 from training.labels import Label, is_labelled, task_specs
 from training.memes import Memes, join_memes, read_memes
-from training.problems import Problem, TableError, stop_on_problems
+from training.near_pictures import NearPictures
+from training.problems import Finding, Problem, TableError, list_problems, stop_on_problems
 from training.recipe import DataArguments
 from training.table_stream import HUB_PREFIX, has_splits
-from training.tables import Table, read_table
+from training.tables import Table, read_well_formed, tell_apart
 
 # In the order of reports.
 PARTS = ("training", "validation", "test", "references")
@@ -59,22 +62,37 @@ class Splits:
         raise KeyError(name)
 
 
-def checked_splits(data: DataArguments, seed: int) -> Splits:
+def checked_splits(
+    data: DataArguments, seed: int, folder: Path | None = None, cache: str | Path | None = None
+) -> Splits:
     """The rows of `training`, `validation` and, where the recipe has them, `test` and `references`.
+
+    Args:
+        data: The recipe's part about the data.
+        seed: Of the rows that are held out.
+        folder: Where the complete list of problems is left, see [`list_problems`]; None: nowhere.
+        cache: As in [`read_splits`].
 
     Raises:
         TableError: For everything that would spoil a result and that `allow` does not list.
     """
-    splits = read_splits(data, seed)
-    stop_on_problems(splits.problems, data.allow)
+    splits = read_splits(data, seed, cache)
+    listed = "" if folder is None else list_problems(splits.problems, folder)
+    stop_on_problems(splits.problems, data.allow, listed)
     return splits
 
 
-def read_splits(data: DataArguments, seed: int) -> Splits:
+def read_splits(data: DataArguments, seed: int, cache: str | Path | None = None) -> Splits:
     """The rows of every part as the recipe says, whatever their problems.
 
     Given splits are used: a file or a saved split of its own, or a column that names the split. Otherwise
     `test_share` and then `validation_share` of the rows are held out by `hold_out`.
+
+    Args:
+        data: The recipe's part about the data.
+        seed: Of the rows that are held out.
+        cache: Folder that keeps fingerprints of pictures, so that none is read again by other processes and
+            later runs, see `kept_fingerprints`; None: nothing is kept.
 
     Raises:
         TableError: If a table cannot be read.
@@ -82,27 +100,33 @@ def read_splits(data: DataArguments, seed: int) -> Splits:
     assert isinstance(data.tasks, dict)
     tables, unused = _read_tables(data)
     if data.references_file:
-        tables["references"] = [read_table(data.references_file, data.path(""))]
-    given = {name: join_memes([read_memes(table, data) for table in part]) for name, part in tables.items()}
-    problems = [problem for memes in given.values() for problem in memes.problems]
+        tables["references"] = [_read(data, data.references_file)]
+    with kept_fingerprints(cache) as known:
+        read = {name: [read_memes(table, data, known) for table in part] for name, part in tables.items()}
+    given = {name: join_memes(part) for name, part in read.items()}
+    # Once, for every choice of rows below.
+    near = NearPictures(entry for memes in given.values() for entry in memes.pictures.fingerprints)
+    # A table that is divided by a column has its malformed rows in every part.
+    problems = list(dict.fromkeys(problem for memes in given.values() for problem in memes.problems))
     sources = {name: f"{memes.table.name}, as given" for name, memes in given.items() if name != "training"}
     for name, share in (("test", data.test_share), ("validation", data.validation_share)):
         if name not in given and share:
             whole = given["training"]
-            kept, held = hold_out(whole, task_specs(data.tasks), share, seed)
+            kept, held = hold_out(whole, task_specs(data.tasks), share, seed, near)
             given |= {"training": whole.select(kept), name: whole.select(held)}
             sources[name] = f"{share:.0%} held out, stratified, no duplicate apart, seed {seed}"
     parts = {name: given[name] for name in PARTS if name in given}
     duplicates = find_duplicates(
         [entry for memes in parts.values() for entry in memes.pictures.fingerprints],
         [text for memes in parts.values() for text in memes.texts],
+        near,
     )
     splits = Splits(parts, duplicates, sources, unused, problems)
     return replace(splits, problems=[*problems, *_crossing_problems(splits)])
 
 
 def hold_out(
-    memes: Memes, specs: dict[str, TaskSpec], share: float, seed: int
+    memes: Memes, specs: dict[str, TaskSpec], share: float, seed: int, near: NearPictures
 ) -> tuple[list[int], list[int]]:
     """Rows to train on and rows to hold out.
 
@@ -114,11 +138,12 @@ def hold_out(
         specs: The tasks.
         share: Of the rows to hold out, in (0, 1).
         seed: Of the random choice.
+        near: Which of the rows' pictures, and perhaps of others, look alike.
 
     Raises:
         TableError: If all rows are duplicates of each other.
     """
-    duplicates = find_duplicates(memes.pictures.fingerprints, memes.texts)
+    duplicates = find_duplicates(memes.pictures.fingerprints, memes.texts, near)
     groups = group_rows(len(memes), [pair for pairs in duplicates.values() for pair in pairs])
     columns = [_indicators(memes.labels[name], spec) for name, spec in specs.items()]
     held = stratify(groups, np.concatenate(columns, axis=1), share, np.random.default_rng(seed))
@@ -180,7 +205,7 @@ def _indicators(labels: list[Label], spec: TaskSpec) -> np.ndarray:
 def _read_tables(data: DataArguments) -> tuple[dict[str, list[Table]], dict[str, int]]:
     """The tables of every part that is given, and the sizes of splits that are not used."""
     folder = data.path("")
-    tables = [read_table(source, folder, data.train_split) for source in data.train_file]
+    tables = tell_apart([_read(data, source, data.train_split) for source in data.train_file])
     if data.split_column:
         return _by_column(tables, data)
     parts = {"training": tables}
@@ -189,7 +214,7 @@ def _read_tables(data: DataArguments) -> tuple[dict[str, list[Table]], dict[str,
         ("test", data.test_file, data.test_split),
     ):
         if file:
-            parts[name] = [read_table(file, folder, split)]
+            parts[name] = [_read(data, file, split)]
         elif split is not None:
             for source, table in zip(data.train_file, tables, strict=True):
                 if not has_splits(source, folder):
@@ -198,8 +223,12 @@ def _read_tables(data: DataArguments) -> tuple[dict[str, list[Table]], dict[str,
                         "`split_column`, or name a saved `DatasetDict` or a dataset on the Hub "
                         f"({HUB_PREFIX}OWNER/NAME)."
                     )
-            parts[name] = [read_table(source, folder, split) for source in data.train_file]
+            parts[name] = tell_apart([_read(data, source, split) for source in data.train_file])
     return parts, {}
+
+
+def _read(data: DataArguments, source: str, split: str | None = None) -> Table:
+    return read_well_formed(source, data.path(""), split, delimiter=data.delimiter, encoding=data.encoding)
 
 
 def _by_column(tables: list[Table], data: DataArguments) -> tuple[dict[str, list[Table]], dict[str, int]]:
@@ -239,6 +268,10 @@ def _crossing_problems(splits: Splits) -> list[Problem]:
                         "split_duplicates",
                         f"{len(pairs)} duplicate(s) cross the split ({kind}): {here.name} {rows[0]}; "
                         f"{there.name} {rows[1]}. Remove them from one side.",
+                        tuple(
+                            Finding(here.name, here.where([i]), f"{kind} as {there.name} {there.where([j])}")
+                            for i, j in pairs
+                        ),
                     )
                 )
     return problems
