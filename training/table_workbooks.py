@@ -13,7 +13,7 @@ from training.table_chunks import TableStream, check_columns, gather_chunks, row
 MOST_ROWS = 1 << 20
 # openpyxl holds the texts of a workbook in memory, and each row: more bytes than this, unpacked, in one part
 # of a workbook, or more than this many times its packed size in a part that is not small, are too many.
-MOST_BYTES, SMALL_BYTES, MOST_PACKED = 1 << 28, 1 << 24, 200
+MOST_BYTES, SMALL_BYTES, MOST_PACKED = 1 << 28, 1 << 22, 200
 # Rows of a sheet that are looked at to see whether there is anything on it.
 FIRST_ROWS = 100
 

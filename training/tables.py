@@ -161,8 +161,8 @@ def _limited_chunks(stream: TableStream) -> Iterator[Chunk]:
         cells += len(chunk.numbers) * width
         if stream.schema is None and cells > MOST_CELLS:
             raise TableError(
-                f"{stream.name} has {width} columns and, with those of all rows, more than {MOST_CELLS} cells: "
-                "leave out columns that are not needed, or save it as Parquet."
+                f"{stream.name} has {width} columns and, with those of all rows, more than {MOST_CELLS} "
+                "cells: leave out columns that are not needed, or save it as Parquet."
             )
         yield chunk
 
