@@ -281,3 +281,28 @@ def test_layout_of_arrays_can_be_given(processor: Any) -> None:
 def test_keywords_that_change_what_a_row_is_are_errors(processor: Any, keywords: Any) -> None:
     with pytest.raises(ValueError, match="not supported"):
         processor(text=["a"], **keywords)
+
+
+@pytest.mark.parametrize(
+    ("keywords", "message"),
+    [
+        ({"paddin": True}, "no keyword 'paddin' \\(did you mean 'padding'"),
+        ({"text_kwargs": {"maximal_length": 5}}, "text_kwargs has no keyword 'maximal_length'"),
+        ({"images_kwargs": 3}, "images_kwargs is 3: give a mapping"),
+        ({"return_tensors": "tf"}, "return_tensors is 'tf'"),
+        ({"input_data_format": "first"}, "input_data_format is 'first'"),
+        ({"padding": "longer"}, "cannot work with padding='longer'"),
+        ({"size": {"height": 10**6, "width": 10**6}}, "size is .* more than the limit"),
+        ({"image_std": [0.0, 0.0, 0.0]}, "row 0: the image processor gives pixels that are not finite"),
+        ({"padding": False, "return_tensors": "pt"}, "padding=False"),
+    ],
+)
+def test_keywords_that_no_part_takes_are_errors(processor: Any, keywords: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        processor(images=[MEME, MEME], text=["one", "one two three"], **keywords)
+
+
+def test_tensors_without_values_are_no_pictures(processor: Any) -> None:
+    for tensor in (torch.zeros(3, 5, 5, device="meta"), torch.zeros(3, 5, 5).to_sparse()):
+        with pytest.raises(ValueError, match="row 0: a picture tensor is dense and has values"):
+            processor(images=[tensor])
