@@ -12,12 +12,14 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, Trainer, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
 
 from modeling_mmorient.features import GraphHealth
 from modeling_mmorient.multitask import IGNORE_INDEX
-from training.checkpoints import is_whole, seal
+from training.checkpoint_weights import load_weights
+from training.checkpoints import find_damage, remove_older, seal
+from training.disk_failures import naming
 from training.references import ReferenceRows, calibrate_thresholds, fill_references
 from training.whole_files import write_text
 
@@ -207,25 +209,21 @@ class MultitaskTrainer(Trainer):
                 f"the model has weights that are not numbers at step {self.state.global_step}: choose a "
                 "smaller `learning_rate`."
             )
+        folder = Path(str(self.args.output_dir))
+        checkpoint = folder / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         limit, self.args.save_total_limit = self.args.save_total_limit, None
         try:
-            super()._save_checkpoint(model, trial)
+            with naming(checkpoint):
+                super()._save_checkpoint(model, trial)
         finally:
             self.args.save_total_limit = limit
         self.accelerator.wait_for_everyone()  # every process writes its own random state
         if self.args.should_save:
-            folder = Path(str(self.args.output_dir))
-            checkpoint = folder / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
             self._write_progress(checkpoint)
             # A pickle, which nothing reads.
             (checkpoint / TRAINING_ARGS_NAME).unlink(missing_ok=True)
             seal(checkpoint)
-            rotate_checkpoints(
-                output_dir=str(folder),
-                save_total_limit=limit,
-                best_model_checkpoint=self.state.best_model_checkpoint,
-                use_mtime=True,
-            )
+            remove_older(folder, limit, self.state.best_model_checkpoint)
 
     def _load_from_checkpoint(
         self, resume_from_checkpoint: str, model: torch.nn.Module | None = None
@@ -269,12 +267,10 @@ def _shares(health: GraphHealth) -> dict[str, torch.Tensor]:
     return {name: value for name, value in asdict(health).items() if name != "degrees"}
 
 
-def _load_weights(model: PreTrainedModel, folder: Path) -> None:
-    """Load weights the way they were saved, by `save_pretrained`.
-
-    It renames those of some encoders; `Trainer` would read the file as it is and leave such encoders alone.
-    """
-    if not is_whole(folder):
-        raise ValueError(f"{folder} is no whole checkpoint any more: start anew with `--restart true`.")
-    saved = type(model).from_pretrained(folder, config=model.config)
-    model.load_state_dict(saved.state_dict())
+def _load_weights(model: PreTrainedModel, checkpoint: Path) -> None:
+    if (damage := find_damage(checkpoint)) is not None:
+        raise ValueError(
+            f"{checkpoint} is no whole checkpoint any more ({damage}): put it in order, or start anew with "
+            "`--restart true`."
+        )
+    load_weights(model, checkpoint)

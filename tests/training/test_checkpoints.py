@@ -1,21 +1,26 @@
 """Checkpoints: whole ones are told from others, and a run goes on only from its own."""
 
+import errno
 import json
 import logging
+import multiprocessing
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from accelerate import PartialState
 from safetensors.torch import load_file
 
 from tests.training.test_train import ROOT, frozen_recipe
-from training.checkpoints import is_whole, only_run, seal, start_or_resume
+from training.checkpoints import find_damage, only_run, remove_older, seal, start_or_resume
 from training.train import main
 
 IDENTITY = {"seed": 1, "tasks": {"humour": ["no", "yes"]}}
@@ -49,28 +54,143 @@ def test_the_latest_checkpoint_counts(output: Path) -> None:
     assert start_or_resume(output, IDENTITY, restart=False) == output / "checkpoint-10"
 
 
-@pytest.mark.parametrize("harm", ["no seal", "half a seal", "short", "longer", "changed", "gone", "empty"])
-def test_a_checkpoint_that_was_cut_off_is_recognized_and_the_one_before_is_used(
+@pytest.mark.parametrize("harm", ["no seal", "empty"])
+def test_a_checkpoint_that_was_cut_off_is_removed_and_the_one_before_is_used(
+    output: Path, harm: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = output / "checkpoint-10"
+    for file in [folder / "whole.json"] if harm == "no seal" else list(folder.iterdir()):
+        file.unlink()
+    assert find_damage(folder) == "there is no whole.json"
+    assert start_or_resume(output, IDENTITY, restart=False) == output / "checkpoint-4"
+    assert not list(output.glob("*checkpoint-10*")) and "checkpoint-10 was cut off" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "harm", ["half a seal", "another seal", "short", "longer", "changed", "gone", "folder", "folder as seal"]
+)
+def test_a_checkpoint_that_was_whole_is_set_aside_and_the_one_before_is_used(
     output: Path, harm: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = output / "checkpoint-10"
     weights, note = folder / "model.safetensors", folder / "whole.json"
     content = weights.read_bytes()
-    if harm == "no seal":
-        note.unlink()
-    elif harm == "half a seal":
-        note.write_text(note.read_text()[:40])
-    elif harm == "gone":
-        weights.unlink()
-    elif harm == "empty":
-        shutil.rmtree(folder)
-        folder.mkdir()
+    if harm in ("half a seal", "another seal"):
+        note.write_text(note.read_text()[:40] if harm == "half a seal" else "[1]")
+    elif harm in ("gone", "folder", "folder as seal"):
+        changed = note if harm == "folder as seal" else weights
+        changed.unlink()
+        if harm != "gone":
+            changed.mkdir()
     else:
-        changed = {"short": content[:-1], "longer": content + b"0", "changed": content[::-1]}
-        weights.write_bytes(changed[harm])
-    assert not is_whole(folder)
+        weights.write_bytes({"short": content[:-1], "longer": content + b"0", "changed": content[::-1]}[harm])
+    before = sorted(os.listdir(folder))
     assert start_or_resume(output, IDENTITY, restart=False) == output / "checkpoint-4"
-    assert not folder.exists() and "checkpoint-10 was cut off" in caplog.text
+    assert not folder.exists() and sorted(os.listdir(output / "set-aside-checkpoint-10")) == before
+    assert "checkpoint-10 is not whole (" in caplog.text and "set-aside-checkpoint-10" in caplog.text
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "whole.json"])
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ESTALE, errno.EMFILE])
+def test_a_checkpoint_that_cannot_be_read_at_the_moment_is_set_aside(
+    output: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, file: str, number: int
+) -> None:
+    open_file, refused = Path.open, output / "checkpoint-10" / file
+
+    def fail(path: Path, *args: Any, **options: Any) -> Any:
+        if path == refused:
+            raise OSError(number, os.strerror(number), str(path))
+        return open_file(path, *args, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", fail)
+        assert start_or_resume(output, IDENTITY, restart=False) == output / "checkpoint-4"
+    assert f"{file} cannot be read: {os.strerror(number)}" in caplog.text
+    (output / "set-aside-checkpoint-10").rename(output / "checkpoint-10")
+    assert start_or_resume(output, IDENTITY, restart=False) == output / "checkpoint-10"
+
+
+def test_what_was_set_aside_stays(output: Path) -> None:
+    for _ in range(2):
+        (output / "checkpoint-10" / "trainer_state.json").write_text("changed")
+        start_or_resume(output, IDENTITY, restart=False)
+        write_checkpoint(output, 10)
+    remove_older(output, 1, None)
+    start_or_resume(output, IDENTITY, restart=True)
+    aside = {"set-aside-checkpoint-10", "set-aside-checkpoint-10-2"}
+    assert {path.name for path in output.glob("*checkpoint*")} == aside
+
+
+def test_older_checkpoints_are_removed_but_for_the_best(output: Path) -> None:
+    (output / "checkpoint-best-backup").mkdir()  # somebody's own
+    remove_older(output, None, None)
+    assert len(list(output.glob("checkpoint-*"))) == 4
+    remove_older(output, 2, "where/it/was/checkpoint-2")
+    found = {path.name for path in output.glob("checkpoint-*")}
+    assert found == {"checkpoint-2", "checkpoint-10", "checkpoint-best-backup"}
+    remove_older(output, 1, None)
+    assert {path.name for path in output.glob("checkpoint-*")} == {"checkpoint-10", "checkpoint-best-backup"}
+
+
+def test_a_removal_that_was_interrupted_is_known_as_such(
+    output: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(path: Path) -> None:
+        (path / "model.safetensors").unlink()
+        raise PermissionError(13, "Permission denied", str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", fail)
+        remove_older(output, 2, None)
+    assert "checkpoint-2 cannot be removed" in caplog.text
+    for step in (10, 4):
+        shutil.rmtree(output / f"checkpoint-{step}")
+    assert start_or_resume(output, IDENTITY, restart=False) is None
+    assert not (output / "checkpoint-2").exists()
+
+
+def start_in_a_process(output: Path, rank: int, port: int, found: Any) -> None:
+    """As `torchrun` starts the processes of a run."""
+    os.environ.update(RANK=f"{rank}", LOCAL_RANK=f"{rank}", WORLD_SIZE="4")
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=f"{port}", ACCELERATE_USE_CPU="true")
+    torch.set_num_threads(1)
+    PartialState._reset_state()
+    PartialState(cpu=True)
+    for restart in (True, False):
+        for seed in (1, 2):
+            try:
+                found.put((rank, restart, seed, start_or_resume(output, {"seed": seed}, restart)))
+            except ValueError as error:
+                found.put((rank, restart, seed, str(error)))
+            PartialState().wait_for_everyone()
+            if restart and rank == 0:
+                write_checkpoint(output, seed)
+            PartialState().wait_for_everyone()
+    PartialState().destroy_process_group()
+
+
+def test_four_processes_start_together(tmp_path: Path) -> None:
+    """One of them writes and looks; a refusal reaches the others, too."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    fork = multiprocessing.get_context("fork")
+    found = fork.Queue()
+    processes = [
+        fork.Process(target=start_in_a_process, args=(tmp_path, rank, port, found)) for rank in range(4)
+    ]
+    for process in processes:
+        process.start()
+    answers = [found.get(timeout=120) for _ in range(16)]
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+    for rank in range(4):
+        own = {(restart, seed): answer for number, restart, seed, answer in answers if number == rank}
+        assert own[True, 1] is None and own[True, 2] is None
+        assert "another run (seed was 2 and is 1)" in own[False, 1]
+        assert own[False, 2] == tmp_path / "checkpoint-2"
+    assert {path.name for path in tmp_path.iterdir()} == {"run.json", "checkpoint-2"}
 
 
 def test_without_a_whole_checkpoint_the_run_starts_anew(tmp_path: Path) -> None:
@@ -114,9 +234,9 @@ def test_files_in_folders_of_a_checkpoint_count(tmp_path: Path) -> None:
     (folder / "shards").mkdir()
     (folder / "shards" / "0.bin").write_bytes(b"0" * 50)
     seal(folder)
-    assert is_whole(folder)
+    assert find_damage(folder) is None
     (folder / "shards" / "0.bin").write_bytes(b"0" * 49)
-    assert not is_whole(folder)
+    assert find_damage(folder) == "shards/0.bin is not as it was written"
 
 
 def test_a_seal_is_written_when_every_file_is_on_the_disk(
@@ -147,7 +267,7 @@ def test_an_older_checkpoint_stays_until_the_new_one_is_sealed(
     recipe = frozen_recipe(tmp_path, save_strategy="steps", save_steps=1, save_total_limit=1)
     with pytest.raises(KeyboardInterrupt):
         main(recipe)
-    assert [is_whole(checkpoint) for checkpoint in steps] == [True, False]
+    assert [find_damage(checkpoint) for checkpoint in steps] == [None, "there is no whole.json"]
     main(recipe)
     assert [path.name for path in (tmp_path / "out").glob("checkpoint-*")] == ["checkpoint-4"]
 
@@ -214,8 +334,9 @@ def test_early_stopping_stops_and_a_finished_run_is_not_trained_on(tmp_path: Pat
         load_file(tmp_path / "out" / folder / "model.safetensors")
         for folder in ("", f"checkpoint-{best}", f"checkpoint-{last}")
     )
-    # g is another: HIMA's stage 2 has seen the references since.
-    assert all(torch.equal(saved[name], kept[name]) for name in kept if "running_g" not in name)
+    # g is another: HIMA's stage 2 has seen the references since, and says so.
+    changed = {name for name in kept if not torch.equal(saved[name], kept[name])}
+    assert changed and all("running_g" in name or "references_digest" in name for name in changed)
     assert any(not torch.equal(saved[name], newest[name]) for name in newest)
     main(recipe)
     again = load_file(tmp_path / "out" / "model.safetensors")
