@@ -152,7 +152,9 @@ def read_well_formed(
             return whole
         problem = Problem("malformed_rows", _malformed(stream, malformed), tuple(malformed))
         return replace(whole, problems=(problem,))
-    raise TableError(_malformed(stream, malformed) if malformed else f"{stream.name} has no rows.")
+    raise TableError(
+        _malformed(stream, malformed) if malformed else f"{stream.name} has no rows: give a table with some."
+    )
 
 
 def _limited_chunks(stream: TableStream) -> Iterator[Chunk]:
