@@ -1,5 +1,6 @@
 """Model and processor of a run: around pretrained encoders, or with small new ones."""
 
+import errno
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -8,6 +9,7 @@ from transformers import PreTrainedTokenizerFast, ViTImageProcessorPil
 
 from modeling_mmorient import MMOrientConfig, MMOrientForMultitaskClassification, MMOrientProcessor
 from modeling_mmorient.text_cleaning import clean_text
+from training.disk_failures import error_number
 from training.recipe import ModelArguments
 
 SPECIAL_TOKENS = {
@@ -42,6 +44,11 @@ def assemble(
         )
         processor = MMOrientProcessor.from_backbones(**checkpoints, **arguments.processor_options)
     except OSError as error:
+        if error_number(error) not in (
+            None,
+            errno.ENOENT,
+        ):  # a disk that is full, say, as encoders are fetched
+            raise
         given = {role: name for role, name in checkpoints.items() if name}
         raise ValueError(
             f"the encoders {given} cannot be loaded: {error}\nWithout access to the Hub, name folders: "
