@@ -11,6 +11,8 @@ from typing import Any
 from training.table_encodings import text_lines
 
 SHOWN_CHARACTERS = 200
+# Of lists and objects in JSON, far below what recursion bears: whatever follows may walk through a cell.
+MOST_LEVELS = 64
 # How Python keeps bytes that an encoding does not know.
 UNKNOWN_BYTES = re.compile("[\udc80-\udcff]")
 
@@ -109,7 +111,17 @@ def _json_object(line: str, encoding: str) -> dict[str, Any]:
     record = json.loads(line.strip(), object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
     if not isinstance(record, dict):
         raise ValueError(f"it holds a {type(record).__name__}")
+    # Only a line with so many brackets can be nested so deeply.
+    if line.count("[") + line.count("{") > MOST_LEVELS and _is_deeper(record, MOST_LEVELS):
+        raise ValueError(f"it is nested more than {MOST_LEVELS} levels deep")
     return record
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    if not isinstance(value, list | dict):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_is_deeper(entry, levels - 1) for entry in inner)
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -177,6 +177,11 @@ MALFORMED: list[tuple[str, str | bytes, str]] = [
     ("t.jsonl", '{"text": NaN}\n', "line 1: NaN is no JSON value"),
     ("t.jsonl", OBJECT + OBJECT.strip() + OBJECT, "line 2: Extra data"),
     ("t.jsonl", "[" * 100_000 + "\n", "line 1: "),
+    (
+        "t.jsonl",
+        OBJECT + '{"a": ' + "[" * 64 + "]" * 64 + "}",
+        "line 2: it is nested more than 64 levels deep",
+    ),
     ("t.jsonl", "x\n" * 25, r"25 malformed line(?s:.*)and 15 more"),
     ("t.parquet", b"", "no Parquet file"),
     ("t.parquet", b"PAR1 and nothing else", "no Parquet file"),
