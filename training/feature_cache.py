@@ -8,7 +8,7 @@ cached and raw logits agree: about 0.25 MB a row for MobileNetV2's 49 x 1280 reg
 49 x 768 of CLIP ViT-B/32, and 3 kB a token for BERT.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from functools import partial
@@ -27,7 +27,7 @@ from modeling_mmorient import MMOrientForMultitaskClassification, MMOrientProces
 from training.batches import Row, raw_inputs
 from training.encoding import encoded
 from training.feature_fingerprints import encoder_fingerprint, row_keys
-from training.feature_shards import FeatureRows, find_rows, remove_leftovers, write_shard
+from training.feature_shards import FeatureRows, find_rows, remove_damaged, write_shard
 
 logger = logging.get_logger(__name__)
 
@@ -65,7 +65,7 @@ def cached_features(
     store = Path(folder).expanduser() / encoder_fingerprint(model, processor)
     keys = {name: row_keys(table, name) for name, table in tables.items()}
     sources = {key: (name, row) for name in tables for row, key in enumerate(keys[name])}
-    with _alone(store, state):
+    with _alone(store, state, sources):
         known = find_rows(store, sources)
         state.wait_for_everyone()  # before the first of them adds to what the last should see
         missing = _by_length({key: place for key, place in sources.items() if key not in known}, tables)
@@ -96,8 +96,8 @@ def cached_features(
 
 
 @contextmanager
-def _alone(store: Path, state: PartialState) -> Iterator[None]:
-    """Let one run at a time fill a cache, so that no row is computed twice.
+def _alone(store: Path, state: PartialState, wanted: Container[bytes]) -> Iterator[None]:
+    """Let one run at a time fill a cache, so that no row is computed twice. It finds no damaged row there.
 
     The lock is the operating system's, which takes it back when a run dies.
     """
@@ -113,7 +113,7 @@ def _alone(store: Path, state: PartialState) -> Iterator[None]:
         logger.warning(f"waiting for another run that fills {store}.")
         lock.acquire()
     try:
-        remove_leftovers(store)
+        remove_damaged(store, wanted)
         state.wait_for_everyone()
         yield
     finally:

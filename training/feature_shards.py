@@ -1,14 +1,23 @@
-"""Files of the feature cache: Arrow files of some hundred rows, whole or not there at all."""
+"""Files of the feature cache: Arrow files of some hundred rows, whole or not there at all.
+
+Each row has a checksum of its features. Whoever reads a row compares it, so that what a disk has changed is
+recognized before it is used, also in the middle of a run.
+"""
 
 import hashlib
-from collections.abc import Container, Mapping, Sequence
+import os
+from collections.abc import Container, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
+import xxhash
 from torch.utils.data import Dataset
+from tqdm.auto import tqdm
 from transformers.utils import logging
 
 from training.batches import SEQUENCES, Row
@@ -17,6 +26,27 @@ from training.whole_files import whole_file
 logger = logging.get_logger(__name__)
 
 KEY, KEY_BYTES = "key", 32
+CHECKSUM, CHECKSUM_BYTES = "checksum", 16
+
+# Of all rows of a column, and where each row's begin and end if rows differ in length.
+Values = tuple[np.ndarray, np.ndarray | None]
+Columns = dict[str, Values]
+
+
+class DamagedShard(ValueError):
+    """A file of the cache does not hold what was written.
+
+    Args:
+        path: The file.
+        reason: Why it is known.
+    """
+
+    def __init__(self, path: Path, reason: object) -> None:
+        super().__init__(path, reason)
+
+    def __str__(self) -> str:
+        path, reason = self.args
+        return f"{path} is damaged ({reason})"
 
 
 class Shard:
@@ -26,31 +56,45 @@ class Shard:
         path: A file of [`write_shard`].
 
     Raises:
-        pyarrow.ArrowInvalid: If the file was cut short.
+        DamagedShard: If the file was cut short, its structure is broken, or it was written by a version that
+            did not write checksums.
+        OSError: If it cannot be read.
     """
 
     def __init__(self, path: Path) -> None:
-        if path.stat().st_size == 0:
-            raise pa.ArrowInvalid("the file is empty")
-        with pa.memory_map(str(path)) as source:
-            reader = pa.ipc.open_file(source)
-            batches = [reader.get_batch(number) for number in range(reader.num_record_batches)]
-        self.keys: list[bytes] = [key for batch in batches for key in batch.column(KEY).to_pylist()]
+        self.path = path
+        with _damage_as_such(path):
+            batches = _read_batches(path)
+            self.keys: list[bytes] = [key for batch in batches for key in batch.column(KEY).to_pylist()]
+            self._name = _file_name(self.keys)
+            self._checksums = [check for batch in batches for check in batch.column(CHECKSUM).to_pylist()]
+            self._columns = [_columns(batch) for batch in batches]
         self._places = [(number, row) for number, batch in enumerate(batches) for row in range(len(batch))]
-        self._columns = [
-            {name: _values(batch.column(name)) for name in batch.schema.names if name != KEY}
-            for batch in batches
-        ]
 
     def row(self, row: int) -> dict[str, torch.Tensor]:
-        """The model's feature arguments of one row, without padding."""
-        batch, row = self._places[row]
-        features = {}
-        for name, (values, offsets) in self._columns[batch].items():
-            part = values[row] if offsets is None else values[offsets[row] : offsets[row + 1]]
-            # A copy: the mapped memory is read-only, and tensors are not.
-            features[name] = torch.from_numpy(np.array(part))
+        """The model's feature arguments of one row, without padding.
+
+        Raises:
+            DamagedShard: If they are not what was written.
+        """
+        with _damage_as_such(self.path):
+            batch, place = self._places[row]
+            features = _features(self._columns[batch], place)
+        if _checksum(self.keys[row], features) != self._checksums[row]:
+            raise DamagedShard(self.path, f"row {row} differs from its checksum")
         return features
+
+    def check(self, wanted: Container[bytes]) -> None:
+        """Compare all rows that have one of the wanted keys with their checksums.
+
+        Raises:
+            DamagedShard: If a row is not what was written, or the file has another one's name.
+        """
+        if self.path.name != self._name:
+            raise DamagedShard(self.path, "its name is that of other rows")
+        for row, key in enumerate(self.keys):
+            if key in wanted:
+                self.row(row)
 
 
 class FeatureRows(Dataset[Row]):
@@ -70,9 +114,10 @@ class FeatureRows(Dataset[Row]):
 
     def __getitem__(self, row: int) -> Row:
         path, place = self.places[row]
-        if path not in self._shards:
-            self._shards[path] = Shard(path)
-        return {"features": self._shards[path].row(place), "labels": self.labels[row]}
+        with _told_to_the_user():
+            if path not in self._shards:
+                self._shards[path] = Shard(path)
+            return {"features": self._shards[path].row(place), "labels": self.labels[row]}
 
     def __getstate__(self) -> dict[str, Any]:
         """For a data loader's processes, each of which maps the files itself."""
@@ -87,7 +132,7 @@ def write_shard(folder: Path, keys: Sequence[bytes], batches: Sequence[Mapping[s
         keys: Of all rows; the file's name follows from them.
         batches: The rows' features as `EncodedFeatures.as_inputs` names them, padded and with masks.
     """
-    path = folder / f"{hashlib.sha256(b''.join(keys)).hexdigest()}.arrow"
+    path = folder / _file_name(keys)
     ends = np.cumsum([len(batch["image_present"]) for batch in batches])
     records = [
         _record_batch(keys[end - len(batch["image_present"]) : end], batch)
@@ -100,24 +145,102 @@ def write_shard(folder: Path, keys: Sequence[bytes], batches: Sequence[Mapping[s
 
 def find_rows(folder: Path, wanted: Container[bytes]) -> dict[bytes, tuple[Path, int]]:
     """File and row in it of each of the wanted keys that the cache has."""
-    return {
-        key: (path, row)
-        for path in sorted(folder.glob("*.arrow"))
-        for row, key in enumerate(Shard(path).keys)
-        if key in wanted
-    }
+    with _told_to_the_user():
+        return {
+            key: (path, row)
+            for path in sorted(folder.glob("*.arrow"))
+            for row, key in enumerate(Shard(path).keys)
+            if key in wanted
+        }
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove what an interrupted run left half done; only for who holds the cache's lock."""
+def remove_damaged(folder: Path, wanted: Container[bytes]) -> None:
+    """Remove what an interrupted run left half done, and files that are damaged: their rows are computed
+    again. Only for who holds the cache's lock.
+
+    Args:
+        folder: The cache's.
+        wanted: Keys of the rows that will be read, which are all compared with their checksums.
+
+    Raises:
+        ValueError: If something that is no file has the name of one.
+    """
     for path in folder.glob("*.tmp"):
         path.unlink()
-    for path in folder.glob("*.arrow"):
-        try:
-            Shard(path)
-        except pa.ArrowInvalid as error:
-            logger.warning(f"{path} is cut short ({error}): its rows are computed again.")
-            path.unlink()
+    paths = sorted(folder.glob("*.arrow"))
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # checksums do not hold the lock
+        found = pool.map(lambda path: _damage(path, wanted), paths)
+        for path, damage in zip(paths, tqdm(found, "checking features", len(paths), delay=2), strict=True):
+            if damage is not None:
+                logger.warning(f"{damage}: its rows are computed again.")
+                path.unlink()
+
+
+def _damage(path: Path, wanted: Container[bytes]) -> str | None:
+    if path.is_symlink() and not path.exists():
+        return f"{path} is a link to nothing"
+    if not path.is_file():  # a pipe would be waited for
+        raise ValueError(f"{path} is no file: move it away; the feature cache keeps files of such names.")
+    try:
+        Shard(path).check(wanted)
+    except DamagedShard as error:
+        return str(error)
+    return None
+
+
+@contextmanager
+def _damage_as_such(path: Path) -> Iterator[None]:
+    """What damaged bytes make Arrow and numpy say; the disk's own errors stay what they are."""
+    try:
+        yield
+    except (pa.ArrowException, ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
+        raise DamagedShard(path, error) from None
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise DamagedShard(path, error) from None
+
+
+@contextmanager
+def _told_to_the_user() -> Iterator[None]:
+    """Damage that comes to light when the encoders have done their work."""
+    try:
+        yield
+    except DamagedShard as error:
+        raise ValueError(
+            f"{error}: start the run again. It computes the file's rows anew, and goes on from its last "
+            "checkpoint."
+        ) from None
+
+
+def _read_batches(path: Path) -> list[pa.RecordBatch]:
+    """The record batches of a file, mapped into memory."""
+    if path.stat().st_size == 0:
+        raise pa.ArrowInvalid("it is empty")
+    with pa.memory_map(str(path)) as source:
+        reader = pa.ipc.open_file(source)
+        batches = [reader.get_batch(number) for number in range(reader.num_record_batches)]
+    for batch in batches:
+        batch.validate()  # no length leads out of the file
+        if CHECKSUM not in batch.schema.names:
+            raise pa.ArrowInvalid("it is of a version without checksums")
+    return batches
+
+
+def _file_name(keys: Sequence[bytes]) -> str:
+    return f"{hashlib.sha256(b''.join(keys)).hexdigest()}.arrow"
+
+
+def _checksum(key: bytes, features: Mapping[str, torch.Tensor]) -> bytes:
+    """Of a row's key and features, with their names and shapes: 16 bytes of xxh3, as fast as memory is read.
+
+    It guards against what disks and memory do, not against people, who could write the checksum as well.
+    """
+    digest = xxhash.xxh3_128(key)
+    for name, values in sorted(features.items()):
+        digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
+        digest.update(values.contiguous().numpy().data)
+    return digest.digest()
 
 
 def _record_batch(keys: Sequence[bytes], features: Mapping[str, torch.Tensor]) -> pa.RecordBatch:
@@ -131,7 +254,24 @@ def _record_batch(keys: Sequence[bytes], features: Mapping[str, torch.Tensor]) -
             columns[name] = pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), _vectors(flat))
         elif name not in SEQUENCES.values():
             columns[name] = pa.array(values.numpy()) if values.ndim == 1 else _vectors(values)
-    return pa.RecordBatch.from_pydict(columns)
+    batch = pa.RecordBatch.from_pydict(columns)
+    # Of what readers will see.
+    stored = _columns(batch)
+    checksums = [_checksum(key, _features(stored, row)) for row, key in enumerate(keys)]
+    return batch.append_column(CHECKSUM, pa.array(checksums, pa.binary(CHECKSUM_BYTES)))
+
+
+def _columns(batch: pa.RecordBatch) -> Columns:
+    return {name: _values(batch.column(name)) for name in batch.schema.names if name not in (KEY, CHECKSUM)}
+
+
+def _features(columns: Columns, row: int) -> dict[str, torch.Tensor]:
+    features = {}
+    for name, (values, offsets) in columns.items():
+        part = values[row] if offsets is None else values[offsets[row] : offsets[row + 1]]
+        # A copy: the mapped memory is read-only, and tensors are not.
+        features[name] = torch.from_numpy(np.array(part))
+    return features
 
 
 def _vectors(values: torch.Tensor) -> pa.Array:
@@ -140,7 +280,7 @@ def _vectors(values: torch.Tensor) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(pa.array(flat), values.shape[-1])
 
 
-def _values(column: pa.Array) -> tuple[np.ndarray, np.ndarray | None]:
+def _values(column: pa.Array) -> Values:
     """Values of all rows, and where each row's begin and end if rows differ in length."""
     if pa.types.is_large_list(column.type):
         return _values(column.values)[0], column.offsets.to_numpy()

@@ -17,6 +17,7 @@ from typing import Any
 
 import datasets
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from filelock import FileLock
@@ -293,7 +294,110 @@ def test_a_file_cut_short_is_recognized_and_its_rows_are_computed_again(
     path.write_bytes(path.read_bytes()[: int(kept * path.stat().st_size)])
     assert rows_computed(table, model, processor, tmp_path / "cache") == BATCH
     assert files(tmp_path / "cache") == before
-    assert "cut short" in caplog.text
+    assert f"{path} is damaged" in caplog.text and "computed again" in caplog.text
+
+
+def same(rows: Any, others: Any) -> bool:
+    return all(
+        torch.equal(values, others[row]["features"][name])
+        for row in range(len(others))
+        for name, values in rows[row]["features"].items()
+    )
+
+
+def flip(path: Path, place: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_a_flipped_bit_is_recognized_and_the_rows_are_computed_again(
+    table: datasets.Dataset,
+    model: Any,
+    processor: Any,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    part: int,
+) -> None:
+    monkeypatch.setattr(logging.getLogger("training.feature_shards"), "propagate", True)
+    expected = compute(table, model, processor, tmp_path / "cache")
+    expected = [expected[row] for row in range(len(table))]
+    path = sorted((tmp_path / "cache").rglob("*.arrow"))[0]
+    size = path.stat().st_size
+    for place in range(size * part // 4 + part, size * (part + 1) // 4, size // 20):
+        caplog.clear()
+        before = path.read_bytes()
+        flip(path, place)
+        computed = rows_computed(table, model, processor, tmp_path / "cache")
+        assert computed in (0, BATCH)
+        assert (f"{path} is damaged" in caplog.text) is (computed > 0)
+        # What is between the columns says nothing.
+        assert same(compute(table, model, processor, tmp_path / "cache"), expected)
+        path.write_bytes(before)
+
+
+def test_damage_in_the_middle_of_a_run_stops_it_and_the_next_one_computes_the_rows(
+    table: datasets.Dataset, model: Any, processor: Any, tmp_path: Path
+) -> None:
+    rows = compute(table, model, processor, tmp_path / "cache")
+    path, _ = rows.places[0]
+    expected = rows[0]["features"]["region_features"]
+    with path.open("r+b") as file:  # the very file that the rows have mapped
+        content = path.read_bytes()
+        file.seek(content.index(expected.numpy().tobytes()[:16]) + 5)
+        file.write(b"\xff")
+    with pytest.raises(ValueError, match=rf"{path.name} is damaged .*start the run again"):
+        rows[0]
+    assert rows_computed(table, model, processor, tmp_path / "cache") == BATCH
+    again = compute(table, model, processor, tmp_path / "cache")
+    assert torch.equal(again[0]["features"]["region_features"], expected)
+
+
+def test_files_under_each_others_names_lose_no_rows(
+    table: datasets.Dataset, model: Any, processor: Any, tmp_path: Path
+) -> None:
+    """A file that is written later must not take the place of another one's rows."""
+    expected = compute(table, model, processor, tmp_path / "cache")
+    before = files(tmp_path / "cache")
+    one, other, _ = sorted((tmp_path / "cache").rglob("*.arrow"))
+    content = one.read_bytes()
+    one.write_bytes(other.read_bytes())
+    other.unlink()
+    assert rows_computed(table, model, processor, tmp_path / "cache") == 2 * BATCH
+    assert content in files(tmp_path / "cache").values() and files(tmp_path / "cache") == before
+    assert same(compute(table, model, processor, tmp_path / "cache"), expected)
+
+
+def test_files_without_checksums_are_computed_again(
+    table: datasets.Dataset, model: Any, processor: Any, tmp_path: Path
+) -> None:
+    compute(table, model, processor, tmp_path / "cache")
+    before = files(tmp_path / "cache")
+    for path in (tmp_path / "cache").rglob("*.arrow"):
+        with pa.ipc.open_file(path.read_bytes()) as reader:
+            plain = reader.read_all().drop_columns("checksum")
+        with pa.ipc.new_file(str(path), plain.schema) as writer:
+            writer.write_table(plain)
+    assert rows_computed(table, model, processor, tmp_path / "cache") == 6
+    assert files(tmp_path / "cache") == before
+
+
+def test_what_is_no_file_is_refused_and_a_link_to_nothing_removed(
+    table: datasets.Dataset, model: Any, processor: Any, tmp_path: Path
+) -> None:
+    compute(table, model, processor, tmp_path / "cache")
+    store = next((tmp_path / "cache").iterdir())
+    (store / "link.arrow").symlink_to(store / "nothing")
+    compute(table, model, processor, tmp_path / "cache")
+    assert not (store / "link.arrow").is_symlink()
+    for make in ((store / "other.arrow").mkdir, lambda: os.mkfifo(store / "pipe.arrow")):
+        make()
+        with pytest.raises(ValueError, match=r"(other|pipe)\.arrow is no file: move it away"):
+            compute(table, model, processor, tmp_path / "cache")
+        for path in store.glob("*r.arrow"):
+            path.rmdir()
 
 
 def test_an_interrupted_run_is_resumed_with_the_rest_alone(
