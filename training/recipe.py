@@ -2,8 +2,8 @@
 
 import json
 from collections import Counter
-from collections.abc import Collection
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -255,7 +255,8 @@ def parse_recipe(argv: list[str]) -> Recipe:
             namespace[key] = {**_mapping(key, recipe.get(key)), **_mapping(key, namespace[key])}
     given = {name: value for name, value in namespace.items() if value is not None or name in recipe}
     check_values(given, ARGUMENTS)
-    data, model, run, training = _objects(parser, namespace)
+    data, model, run = (_build(made, namespace) for made in ARGUMENTS[:-1])
+    training = _training_arguments(namespace)
     assert isinstance(data.tasks, dict) and isinstance(model.model_options, dict)
     specs = task_specs(data.tasks)  # which says what is wrong with them
     check_configuration(model.model_options, any((model.joint, model.text, model.vision)), specs)
@@ -264,14 +265,18 @@ def parse_recipe(argv: list[str]) -> Recipe:
     return Recipe(data, model, run, training, json.loads(json.dumps(identity, default=str)))
 
 
-def _objects(parser: HfArgumentParser, namespace: dict[str, Any]) -> Any:
+def _build(made: Any, namespace: Mapping[str, Any]) -> Any:
+    return made(**{given.name: namespace[given.name] for given in fields(made) if given.init})
+
+
+def _training_arguments(namespace: Mapping[str, Any]) -> TrainingArguments:
     try:
-        return parser.parse_dict(namespace)
-    except ValueError:
-        raise
+        return _build(TrainingArguments, namespace)
     except Exception as error:  # of whatever transformers looks at: other packages, the hardware
-        reason = f"{type(error).__name__}: {error}"
-        raise ValueError(f"transformers' `TrainingArguments` does not take these values: {reason}") from error
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"transformers' `TrainingArguments` do not take what is given ({type(error).__name__}: {reason})."
+        ) from error
 
 
 def _require_evaluations(run: RunArguments, training: TrainingArguments, tasks: Collection[str]) -> None:
