@@ -218,12 +218,17 @@ class _Handler(BaseHTTPRequestHandler):
         return 200, entries, {}
 
     def preupload(self, repo: Repo, commit: str) -> Answer:
-        """Tells the client which files are LFS objects and which it has no need to send."""
+        """Tells the client which files are LFS objects and which it has no need to send.
+
+        Of a `.gitignore` only lines that are the whole path of a file, `/name`, are understood.
+        """
         files = []
-        for file in json.loads(self.body)["files"]:
+        request = json.loads(self.body)
+        ignored = {line.removeprefix("/") for line in request.get("gitIgnore", "").splitlines()}
+        for file in request["files"]:
             path, present = file["path"], repo.commits[commit].get(file["path"])
             is_lfs = file["size"] > LFS_THRESHOLD or path.endswith(LFS_SUFFIXES)
-            mode = {"uploadMode": "lfs" if is_lfs else "regular", "shouldIgnore": False}
+            mode = {"uploadMode": "lfs" if is_lfs else "regular", "shouldIgnore": path in ignored}
             files.append({"path": path, "oid": present and present.etag, **mode})
         return 200, {"files": files}, {}
 

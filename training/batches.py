@@ -92,11 +92,24 @@ def _unreadable(processor: MMOrientProcessor, rows: Sequence[Row]) -> Iterator[t
             yield row, str(error).removeprefix("row 0: ")
 
 
+def padded_places(places: Sequence[Sequence[int]]) -> torch.Tensor:
+    """Places of each row, (rows, m), with -1 where there are no more; m is a power of two.
+
+    At such widths a row's entries give the same sums to the last bit, so that what a model remembers of the
+    row holds in batches with other rows too.
+    """
+    most = max(map(len, places), default=0)
+    padded = torch.full((len(places), 1 << max(most - 1, 0).bit_length()), -1)
+    for row, own in enumerate(places):
+        padded[row, : len(own)] = torch.tensor(own, dtype=torch.long)
+    return padded
+
+
 def _own_references(rows: Sequence[Row]) -> dict[str, torch.Tensor]:
-    """Places among the references, of rows that know them."""
+    """Places among the references (batch, m), of rows that know them."""
     if "own_reference" not in rows[0]:
         return {}
-    return {"own_reference": torch.tensor([row["own_reference"] for row in rows])}
+    return {"own_reference": padded_places([row["own_reference"] for row in rows])}
 
 
 class MemeCollator:

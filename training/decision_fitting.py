@@ -78,7 +78,7 @@ def fit_decisions(
     for name, spec in specs.items():
         plain = replace(spec, temperature=1.0, thresholds=None)
         fitted[name], said = _fit_task(
-            plain, finite_logits(spec, logits[name]), np.asarray(labels[name]), seed
+            plain, finite_logits(name, logits[name]), np.asarray(labels[name]), seed
         )
         if said:
             notes[name] = said

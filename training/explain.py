@@ -13,6 +13,7 @@ Behind `--`, fields of the recipe follow as in training: `-- --data_dir FOLDER -
 """
 
 import argparse
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -84,6 +85,12 @@ def _pages(
             images, texts = [meme.image for _, (_, meme) in part], [meme.text for _, (_, meme) in part]
             found = explain(model, processor, images, texts)
             for (file, (title, meme)), explanation in zip(part, found, strict=True):
+                for task, answer in explanation.tasks.items():
+                    if not all(map(math.isfinite, answer.probabilities.values())):
+                        raise ValueError(
+                            f"{title}: the model's answer to task {task!r} is not a number: its weights, or "
+                            "the picture, are broken."
+                        )
                 yield MemePage(file, title, meme, explanation, specs)
                 bar.update()
 
@@ -93,7 +100,7 @@ def _read_parts(recipe: str, fields: Sequence[str]) -> dict[str, MemeTable]:
     read = parse_recipe([recipe, *fields])
     assert isinstance(read.data.tasks, dict)
     specs = task_specs(read.data.tasks)
-    parts = checked_splits(read.data, read.training.seed).parts
+    parts = checked_splits(read.data, read.training.seed, cache=read.model.feature_cache).parts
     return {name: MemeTable(memes, specs) for name, memes in parts.items()}
 
 

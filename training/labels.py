@@ -1,8 +1,10 @@
 """A table's cells to class indices, by task."""
 
 import difflib
+import json
 import math
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -203,17 +205,35 @@ def _spelling(cell: Any) -> str | None:
     return str(cell).strip() or None
 
 
+def _value(cell: Any, known: Container[str]) -> Any:
+    """What a text stands for that is no known spelling: a list or a string in JSON, a whole number as 1.0.
+
+    So do tables that had other types become text, here (`training/predict.py`) and elsewhere.
+    """
+    if not isinstance(cell, str) or (text := cell.strip()) in known:
+        return cell
+    if re.fullmatch(r"-?\d+\.0", text):
+        return float(text)
+    if text.startswith(("[", '"')):
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError):
+            return cell
+    return cell
+
+
 def _not_labelled(spec: TaskSpec) -> Label:
     return [IGNORE_INDEX] * spec.num_labels if spec.kind == "multilabel" else IGNORE_INDEX
 
 
 def _read_one(cell: Any, spec: TaskSpec, spellings: Mapping[str, int | None], separator: str) -> Label:
-    spelling = _spelling(cell)
+    spelling = _spelling(_value(cell, spellings))
     index = None if spelling is None else spellings[spelling]
     return IGNORE_INDEX if index is None else index
 
 
 def _read_many(cell: Any, spec: TaskSpec, spellings: Mapping[str, int | None], separator: str) -> Label:
+    cell = _value(cell, spellings)
     if isinstance(cell, list):
         parts = [_spelling(entry) for entry in cell]
     else:

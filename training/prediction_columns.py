@@ -17,7 +17,7 @@ from training.problems import TableError
 from training.table_stream import TableStream
 from training.tables import Table
 
-ERROR = "error"
+ERROR, IS_REFERENCE = "error", "is_reference"
 SEPARATOR = "|"  # of the labels of a multi-label task in a CSV cell
 READ_ROWS = 1024
 _SURROGATES = re.compile("[\ud800-\udfff]")
@@ -28,7 +28,10 @@ class OutputColumns:
 
     - `predicted.{task}`: the label; of a multi-label task all that hold, a list (Parquet) or joined by
       `|` (CSV).
-    - `probability.{task}.{label}` for each class.
+    - `probability.{task}.{label}` for each class. A label of a multi-label task holds where it is above the
+      label's threshold (`thresholds` of the task in the model's `config.json`; one half without).
+    - `is_reference`: whether the row is one of the model's references, so that its answer knows its label:
+      true or false; empty where the row has no prediction.
     - `error`: why a row has no prediction; empty where it has one.
 
     Pictures that the input holds whole, and other bytes, are left out; of pictures as `datasets` stores
@@ -57,7 +60,7 @@ class OutputColumns:
                 )
             fields.append((f"predicted.{name}", pa.list_(pa.string()) if many else pa.string()))
             fields += [(f"probability.{name}.{label}", pa.float32()) for label in spec.labels]
-        fields.append((ERROR, pa.string()))
+        fields += [(IS_REFERENCE, pa.bool_()), (ERROR, pa.string())]
         added = len(fields) - len(self.input_names)
         twice = [name for name, number in Counter(name for name, _ in fields).items() if number > 1]
         if twice:
@@ -79,6 +82,9 @@ class OutputColumns:
             for values in predictions.probabilities[name].T:
                 texts = [None if no else f"{value:.6g}" for value, no in zip(values, failed, strict=True)]
                 arrays.append(texts if self.as_text else pa.array(values, mask=failed))
+        known = zip(predictions.is_reference.tolist(), failed, strict=True)
+        marks = [None if no else is_reference for is_reference, no in known]
+        arrays.append([_text_cell(mark) for mark in marks] if self.as_text else marks)
         errors = predictions.errors
         arrays.append([_repaired(str(errors[row])) if no else None for row, no in enumerate(failed)])
         columns = [
@@ -162,7 +168,7 @@ def _common_type(kind: pa.DataType, cells: Sequence[Any]) -> pa.DataType | None:
 
 
 def _text_cell(cell: Any) -> str | None:
-    if cell is None:
+    if cell is None or cell != cell:  # not a number is how many tools write an empty cell
         return None
     if isinstance(cell, list | dict | bool):
         return _json(cell)

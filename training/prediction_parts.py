@@ -1,17 +1,19 @@
 """Output of a long job in parts, so that one that was interrupted goes on where it stopped.
 
-    OUTPUT.parts / manifest.json, 000000.parquet, 000001.parquet ...
+    OUTPUT.parts / manifest.json, 000000-DIGEST.parquet, 000001-DIGEST.parquet ...
 
-Each file is whole or not there at all. What the parts were made from stands in the manifest.
+Each file is whole or not there at all, and a part's name has the first 16 digits of its SHA-256: one that was
+damaged is made anew. What the parts were made from stands in the manifest. Files of others are left alone.
 """
 
 import csv
 import filecmp
+import hashlib
 import io
 import json
-import shutil
+import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +22,19 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
+from transformers.utils import logging
 
 from training.whole_files import whole_file
 
+logger = logging.get_logger(__name__)
+
 MANIFEST, LOCK = "manifest.json", ".lock"
 # Raise it when parts are written otherwise than before.
-PARTS_FORMAT = 1
+PARTS_FORMAT = 2
+# What is removed with the parts; names without a digest are those of the first format.
+OWN_FILE = re.compile(
+    r"(manifest\.json|\d{6,}(-[0-9a-f]{16})?\.parquet|joined\.(csv|parquet))(\.[0-9a-f]+\.tmp)?"
+)
 KINDS = (".csv", ".parquet")
 _NOTE = b"part"
 
@@ -38,11 +47,15 @@ class PartNote:
         start: Rows of the table before it.
         rows: Its own.
         errors: Number of rows without a prediction, by kind of error.
+        without_picture: Number of rows that are answered without the picture that they name, by reason.
+        references: Number of rows that are references of the model.
     """
 
     start: int
     rows: int
     errors: Mapping[str, int]
+    without_picture: Mapping[str, int]
+    references: int
 
 
 class PartFolder:
@@ -92,20 +105,32 @@ class PartFolder:
                     self.folder.rmdir()
 
     def find(self, index: int, start: int, rows: int) -> PartNote | None:
-        """What is in a part, if it is there and of these rows."""
-        try:
-            note = _note(self._path(index))
-        except (OSError, pa.ArrowException):
-            return None
-        return note if (note.start, note.rows) == (start, rows) else None
+        """What is in a part, if it is there, undamaged and of these rows; a damaged one is removed."""
+        for path in self._paths(index):
+            content = _content(path)
+            if content is None:
+                logger.warning(f"{path} is damaged: its rows are predicted again.")
+                path.unlink(missing_ok=True)
+                continue
+            note = _note(content)
+            if (note.start, note.rows) == (start, rows):
+                return note
+        return None
 
     def write(self, index: int, table: pa.Table, note: PartNote) -> None:
-        """Write a part."""
-        content = json.dumps({"start": note.start, "rows": note.rows, "errors": dict(note.errors)})
-        with whole_file(self._path(index)) as file:
-            pq.write_table(table.replace_schema_metadata({_NOTE: content.encode()}), file)
+        """Write a part, in place of what is there of it."""
+        sink = io.BytesIO()
+        described = {_NOTE: json.dumps(vars(note)).encode()}
+        pq.write_table(table.replace_schema_metadata(described), sink)
+        content = sink.getvalue()
+        path = self.folder / f"{index:06d}-{_digest(content)}.parquet"
+        with whole_file(path) as file:
+            file.write(content)
+        for other in self._paths(index):
+            if other != path:
+                other.unlink(missing_ok=True)
 
-    def join(self, count: int, schema: pa.Schema) -> Counter[str]:
+    def join(self, count: int, schema: pa.Schema) -> PartNote:
         """Make the output of all parts, and remove them.
 
         Args:
@@ -113,24 +138,30 @@ class PartFolder:
             schema: Of the output.
 
         Returns:
-            Number of rows without a prediction, by kind of error.
+            What is in all of them together.
 
         Raises:
-            ValueError: If something else has taken the output's place in the meantime.
+            ValueError: If in the meantime a part was damaged or removed, or something else has taken the
+                output's place.
         """
-        paths = [self._path(index) for index in range(count)]
+        paths = [self._paths(index)[:1] for index in range(count)]
+        parts = _Parts([path for found in paths for path in found], count)
+        notes = [_note(content) for content in parts]
         errors: Counter[str] = Counter()
-        for path in paths:
-            errors.update(_note(path).errors)
+        without_picture: Counter[str] = Counter()
+        for note in notes:
+            errors.update(note.errors)
+            without_picture.update(note.without_picture)
+        rows, references = sum(note.rows for note in notes), sum(note.references for note in notes)
         joined = self.folder / f"joined{self.output.suffix.lower()}"
         with whole_file(joined) as file:
-            (_join_csv if self.as_text else _join_parquet)(paths, schema, file)
+            (_join_csv if self.as_text else _join_parquet)(parts, schema, file)
         # A run that was interrupted just here finds what it has written itself.
         if self.output.exists() and not filecmp.cmp(joined, self.output, shallow=False):
             raise ValueError(f"{self.output} has come to be in the meantime: move it away, and start again.")
         joined.replace(self.output)
-        shutil.rmtree(self.folder)
-        return errors
+        self._discard()
+        return PartNote(0, rows, errors, without_picture, references)
 
     def _prepare(self, job: Mapping[str, Any], restart: bool) -> None:
         manifest = self.folder / MANIFEST
@@ -140,15 +171,14 @@ class PartFolder:
             )
         if restart:
             self.output.unlink(missing_ok=True)
-            for path in self._content():
-                path.unlink()
+            self._discard()
         if not manifest.is_file():
             if self.output.exists():
                 raise ValueError(f"the output {self.output} is there already: write it anew with --restart.")
             with whole_file(manifest) as file:
                 file.write(json.dumps(job, indent=2).encode())
             return
-        earlier = json.loads(manifest.read_bytes())
+        earlier = _read_manifest(manifest)
         changed = [name for name in {**earlier, **job} if earlier.get(name) != job.get(name)]
         if changed:
             raise ValueError(
@@ -161,27 +191,88 @@ class PartFolder:
         """The folder's files but for the lock and what was being written when a run ended."""
         return [path for path in self.folder.iterdir() if path.name != LOCK and path.suffix != ".tmp"]
 
-    def _path(self, index: int) -> Path:
-        return self.folder / f"{index:06d}.parquet"
+    def _discard(self) -> None:
+        """Remove all files of ours but the lock; the manifest last, since without it they are no parts."""
+        own = [path for path in self.folder.iterdir() if OWN_FILE.fullmatch(path.name)]
+        for path in sorted(own, key=lambda path: path.name == MANIFEST):
+            path.unlink()
+
+    def _paths(self, index: int) -> list[Path]:
+        return sorted(self.folder.glob(f"{index:06d}-*.parquet"))
 
 
-def _note(path: Path) -> PartNote:
-    return PartNote(**json.loads(pq.read_schema(path).metadata[_NOTE]))
+class _Parts:
+    """The contents of parts, one after the other, each as it was written.
+
+    Args:
+        paths: Of the parts.
+        count: How many there have to be.
+
+    Raises:
+        ValueError: If one is missing or damaged.
+    """
+
+    def __init__(self, paths: list[Path], count: int) -> None:
+        self.paths = paths
+        if len(paths) != count:
+            raise ValueError(
+                f"parts are missing ({len(paths)} of {count} are there): start the command again."
+            )
+
+    def __iter__(self) -> Iterator[bytes]:
+        for path in self.paths:
+            content = _content(path)
+            if content is None:
+                raise ValueError(
+                    f"{path} was damaged meanwhile: start the command again, which makes it anew."
+                )
+            yield content
 
 
-def _join_csv(paths: list[Path], schema: pa.Schema, file: BinaryIO) -> None:
+def _content(path: Path) -> bytes | None:
+    """A part as it was written; None if it is not that any more."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return None
+    return content if path.stem.partition("-")[2] == _digest(content) else None
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _note(content: bytes) -> PartNote:
+    return PartNote(**json.loads(pq.read_schema(io.BytesIO(content)).metadata[_NOTE]))
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    try:
+        earlier = json.loads(path.read_bytes())
+        if not isinstance(earlier, dict):
+            raise ValueError(f"it holds a {type(earlier).__name__}")
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{path} is damaged ({error}), so nobody knows what the parts beside it are of: discard "
+            "them with --restart."
+        ) from None
+    return earlier
+
+
+def _join_csv(parts: Iterable[bytes], schema: pa.Schema, file: BinaryIO) -> None:
     text = io.TextIOWrapper(file, encoding="utf-8", newline="")
     # With the lines' ends of the standard (RFC 4180) cells that hold one of its two characters are quoted.
     writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow(schema.names)
-    for path in paths:
-        columns = pq.read_table(path).columns
+    for content in parts:
+        columns = pq.read_table(io.BytesIO(content)).columns
         writer.writerows(zip(*(column.to_pylist() for column in columns), strict=True))
     text.flush()
     text.detach()
 
 
-def _join_parquet(paths: list[Path], schema: pa.Schema, file: BinaryIO) -> None:
+def _join_parquet(parts: Iterable[bytes], schema: pa.Schema, file: BinaryIO) -> None:
     with pq.ParquetWriter(file, schema) as writer:
-        for path in paths:
-            writer.write_table(pq.read_table(path).replace_schema_metadata(schema.metadata))
+        for content in parts:
+            table = pq.read_table(io.BytesIO(content))
+            writer.write_table(table.replace_schema_metadata(schema.metadata))

@@ -9,7 +9,8 @@ import numpy as np
 from modeling_mmorient.multitask import IGNORE_INDEX
 from modeling_mmorient.task_specs import TaskSpec
 from training.labels import read_labels
-from training.prediction_columns import ERROR, SEPARATOR
+from training.prediction_columns import ERROR, IS_REFERENCE, SEPARATOR
+from training.prediction_rows import MALFORMED
 from training.problems import TableError
 from training.tables import Table
 
@@ -65,6 +66,31 @@ def failed_rows(table: Table) -> np.ndarray:
     if ERROR not in table.columns:
         return np.zeros(len(table), dtype=bool)
     return np.array([cell not in (None, "") for cell in table.cells(ERROR)])
+
+
+def malformed_rows(table: Table) -> np.ndarray:
+    """(rows,) bool: True = the row was malformed where it was predicted: its cells may not be its own."""
+    if ERROR not in table.columns:
+        return np.zeros(len(table), dtype=bool)
+    return np.array([str(cell or "").startswith(MALFORMED) for cell in table.cells(ERROR)])
+
+
+def reference_rows(table: Table) -> np.ndarray | None:
+    """(rows,) bool: True = the row is a reference of the model; None where the table does not say.
+
+    Raises:
+        TableError: If a cell says neither yes nor no.
+    """
+    if IS_REFERENCE not in table.columns:
+        return None
+    cells = [str(cell).lower() if cell is not None else "" for cell in table.cells(IS_REFERENCE)]
+    wrong = [row for row, cell in enumerate(cells) if cell not in ("true", "false", "")]
+    if wrong:
+        raise TableError(
+            f"{table.name}: column {IS_REFERENCE!r} has {cells[wrong[0]]!r} in {table.where(wrong)}: it is "
+            "true or false, and empty where there is no prediction."
+        )
+    return np.array([cell == "true" for cell in cells])
 
 
 def _read_probabilities(table: Table, spec: TaskSpec, failed: np.ndarray) -> np.ndarray | None:

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import datasets
 import torch
 from torch.utils.data import DataLoader, Dataset
 from transformers.utils import logging
@@ -12,8 +11,7 @@ from transformers.utils import logging
 from modeling_mmorient import MMOrientForMultitaskClassification
 from modeling_mmorient.multitask import multitask_loss
 from modeling_mmorient.reference_health import calibrate_threshold
-from training.batches import Row
-from training.feature_fingerprints import row_keys
+from training.batches import Row, padded_places
 
 logger = logging.get_logger(__name__)
 
@@ -29,23 +27,25 @@ class ReferenceRows:
     Args:
         rows: As the trainer takes them.
         ids: Of the rows, each another.
+        contents: Of each row what stands for its picture and text: equal for exact copies.
         notes: Where they come from, for a person; saved with the model.
     """
 
     rows: Any
     ids: Sequence[str]
+    contents: Sequence[str]
     notes: str
 
 
 class OwnReferences(Dataset[Row]):
-    """Training rows with their own places among the references, so that no row is its own neighbour.
+    """Training rows with their own places among the references, so that no row meets its own label.
 
     Args:
         rows: As the trainer takes them.
-        places: Of each row; -1 where it is no reference.
+        places: Of each row all places that it stands in; none where it is no reference.
     """
 
-    def __init__(self, rows: Any, places: Sequence[int]) -> None:
+    def __init__(self, rows: Any, places: Sequence[Sequence[int]]) -> None:
         self.rows, self.places = rows, places
 
     def __len__(self) -> int:
@@ -55,23 +55,18 @@ class OwnReferences(Dataset[Row]):
         return {**self.rows[row], "own_reference": self.places[row]}
 
 
-def own_places(training: datasets.Dataset, references: datasets.Dataset) -> list[int]:
-    """Where each training row stands among the references, by text and picture bytes; -1: nowhere.
+def own_places(training: Sequence[str], references: Sequence[str]) -> list[Sequence[int]]:
+    """Where each training row, and every exact copy of it, stands among the references.
 
-    It is excluded from its own neighbours at the first such place alone: others are counted in a warning.
+    Args:
+        training, references: Of each row what stands for its picture and text, such as
+            `training.split_rows.content_digests`.
     """
-    places: dict[bytes, int] = {}
-    copied = set()
-    for place, key in enumerate(row_keys(references, "references")):
-        if places.setdefault(key, place) != place:
-            copied.add(key)
-    keys = row_keys(training, "training")
-    if twice := sum(key in copied for key in keys):
-        logger.warning(
-            f"{twice} training rows are there more than once among the references, and see the others as "
-            "neighbours: remove the copies, or their labels count for too much in training."
-        )
-    return [places.get(key, -1) for key in keys]
+    places: dict[str, list[int]] = {}
+    for place, content in enumerate(references):
+        places.setdefault(content, []).append(place)
+    # Copies share one list.
+    return [places.get(content, ()) for content in training]
 
 
 @torch.no_grad()
@@ -129,16 +124,21 @@ def calibrate_thresholds(model: MMOrientForMultitaskClassification, quantile: fl
         setattr(model.config, f"{graph}_threshold", threshold)
 
 
-def fit_votes(model: MMOrientForMultitaskClassification) -> None:
+def fit_votes(model: MMOrientForMultitaskClassification, contents: Sequence[str]) -> None:
     """Let T, s and a of the neighbours' votes begin where the votes alone, beside a bias for each class, say
-    most about the references themselves, each left out of its own vote.
+    most about the references themselves, each left out of its own vote with its exact copies.
 
     Training learns them further, but a few hundred small steps do not lead them far.
+
+    Args:
+        model: With its references.
+        contents: Of the references, as in [`ReferenceRows`].
     """
     votes, bank, config = model.votes, model.references, model.config
     assert votes is not None
     # All or the first ones: a few numbers are fitted.
     places = torch.arange(min(len(bank), VOTING_REFERENCES), device=bank.device)
+    own = padded_places(own_places(contents[: len(places)], contents)).to(bank.device)
     neighbors = {
         graph: bank.search(
             graph,
@@ -146,7 +146,7 @@ def fit_votes(model: MMOrientForMultitaskClassification) -> None:
             bank.present[graph][places],
             getattr(config, f"{graph}_neighbors"),
             getattr(config, f"{graph}_threshold"),
-            exclude=places,
+            exclude=own,
         )
         for graph in GRAPHS
     }

@@ -14,7 +14,7 @@ from modeling_mmorient.multitask import IGNORE_INDEX
 from training.bootstrap import resampled_macro_f1
 from training.labels import Label, is_labelled
 from training.reliability import reliability
-from training.task_predictions import TaskDecisions, TaskPredictions
+from training.task_predictions import TaskDecisions, TaskPredictions, finite_logits
 
 METRIC_FOLDER = Path(__file__).resolve().parent / "macro_f1"
 INTERVAL = (2.5, 97.5)  # percentiles
@@ -52,12 +52,15 @@ def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
     """Macro-F1 of every task that has a labelled row, and their mean, from the logits of an evaluation.
 
     A label of a multi-label task is predicted where its logit is above 0, a probability of one half.
+
+    Raises:
+        ValueError: If a logit is not finite: it decides nothing.
     """
     logits, labels = prediction.predictions, prediction.label_ids
     assert isinstance(logits, Mapping) and isinstance(labels, Mapping)
     scores = {}
     for task, values in logits.items():
-        truth, values = np.asarray(labels[task]), np.asarray(values)
+        truth, values = np.asarray(labels[task]), finite_logits(task, values)
         if (truth != IGNORE_INDEX).any():
             predicted = values.argmax(-1) if truth.ndim == 1 else (values > 0).astype(int)
             scores[f"macro_f1_{task}"] = task_score(predicted, truth)
@@ -101,11 +104,8 @@ def scores(predictions: Mapping[str, TaskDecisions], seed: int = 0, resamples: i
     The interval says what other rows of the same kind would change, not what another training run would.
     With few rows of a class it is too narrow: what is not among the rows cannot be drawn.
     """
-    sampled = {
-        name: values
-        for name, values in resampled_macro_f1(predictions, resamples, seed).items()
-        if predictions[name].known.any()
-    }
+    labelled = {name: task for name, task in predictions.items() if task.known.any()}
+    sampled = resampled_macro_f1(labelled, resamples, seed) if labelled else {}
     tasks = {name: _task_scores(task, sampled.get(name)) for name, task in predictions.items()}
     points = [task["macro_f1"] for task in tasks.values() if task["rows"]]
     return {

@@ -90,7 +90,7 @@ class TaskPredictions(TaskDecisions):
         Raises:
             ValueError: If a logit is not finite, or the arrays do not fit.
         """
-        values = finite_logits(spec, logits)
+        values = finite_logits(spec.name, logits)
         calibrated = probabilities(spec, torch.from_numpy(values))
         return cls(spec, decisions(spec, calibrated).numpy(), np.asarray(labels), calibrated.numpy())
 
@@ -104,17 +104,17 @@ def task_predictions(
     }
 
 
-def finite_logits(spec: TaskSpec, logits: ArrayLike) -> np.ndarray:
+def finite_logits(task: str, logits: ArrayLike) -> np.ndarray:
     """A task's logits in float32.
 
     Raises:
-        ValueError: If one of them is not finite.
+        ValueError: If one of them is not finite: it decides nothing.
     """
     values = np.array(logits, dtype=np.float32)
     wrong = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(-1))
     if len(wrong):
         raise ValueError(
-            f"task {spec.name!r} has logits that are not finite in {len(wrong)} of {len(values)} rows, the "
+            f"task {task!r} has logits that are not finite in {len(wrong)} of {len(values)} rows, the "
             f"first of them row {wrong[0]} (from 0): the model or its inputs are broken."
         )
     return values

@@ -4,8 +4,9 @@
     python training/train.py RECIPE.yaml --inspect
 
 Fields are those of `DataArguments`, `ModelArguments`, `RunArguments` (`training/recipe.py`) and
-transformers' `TrainingArguments`. Leaves the model, its processor, `results.json` and `report/` in
-`output_dir`. Killed at any moment and started again, it goes on from its last whole checkpoint.
+transformers' `TrainingArguments`. Leaves the model, its processor, `tables.json`, `results.json`, `report/`
+and `splits.csv` in `output_dir`. Killed at any moment and started again, it goes on from its last whole
+checkpoint.
 """
 
 import sys
@@ -25,15 +26,19 @@ from transformers.utils import logging
 from training.assemble import assemble
 from training.batches import FeatureCollator, MemeCollator
 from training.checkpoints import has_ended, only_run, start_or_resume
+from training.disk_failures import explained_failures, one_line
 from training.feature_cache import cached_features
 from training.finishing import finish
 from training.inspection import inspection_report
 from training.labels import balanced_weights, labelled_tasks, task_specs
 from training.memes import digest
+from training.problems import list_problems
 from training.recipe import DataArguments, Recipe, parse_recipe
 from training.references import OwnReferences, ReferenceRows, fit_votes, own_places
 from training.scoring import compute_metrics
+from training.split_rows import SplitRow, split_rows, write_splits
 from training.splits import checked_splits, read_splits
+from training.table_settings import TableSettings
 from training.trainer import MultitaskTrainer
 
 logger = logging.get_logger(__name__)
@@ -48,6 +53,7 @@ class Run:
         tables: The rows of every part, as they were read.
         rows: The same rows as the trainer takes them.
         references: The rows that become the model's references.
+        split_rows: Which row went where, for `splits.csv`.
         digests: Of every part.
         notes: What a reader of the scores must know about the tables.
     """
@@ -56,6 +62,7 @@ class Run:
     tables: dict[str, datasets.Dataset]
     rows: dict[str, Any]
     references: ReferenceRows
+    split_rows: list[SplitRow]
     digests: dict[str, str]
     notes: list[str]
 
@@ -67,7 +74,7 @@ def build_run(recipe: Recipe) -> Run:
         ValueError: If the tables, the tasks and the encoders do not fit together.
     """
     data, arguments, training = recipe.data, recipe.model, recipe.training
-    splits = checked_splits(data, training.seed)
+    splits = checked_splits(data, training.seed, Path(str(training.output_dir)), arguments.feature_cache)
     tables = {part: memes.to_dataset() for part, memes in splits.parts.items()}
     tasks = _tasks(data, tables)
     texts = [text for text in tables["training"]["text"][:] if text]
@@ -86,14 +93,17 @@ def build_run(recipe: Recipe) -> Run:
         )
         collator = FeatureCollator(list(tasks))
     name = "references" if "references" in tables else "training"
+    # A model without graphs has none.
+    lines = split_rows(splits.parts, name if model.config.needs_embeds else None)
+    contents = {part: [line.digest for line in lines if line.split == part] for part in splits.parts}
     # Without the folders of this machine: notes are published with the model.
     files = [Path(file) for file in splits.parts[name].table.name.split(" + ")]
     source = " + ".join(file.name if file.is_absolute() else str(file) for file in files)
-    references = ReferenceRows(rows[name], tables[name]["row"][:], f"{name} rows of {source}")
+    about = f"{name} rows of {source}"
+    references = ReferenceRows(rows[name], tables[name]["row"][:], contents[name], about)
     train_rows = rows["training"]
     if model.config.graph_scope == "bank":
-        own = own_places(tables["training"], tables[name]) if name == "references" else range(len(train_rows))
-        train_rows = OwnReferences(train_rows, own)
+        train_rows = OwnReferences(train_rows, own_places(contents["training"], contents[name]))
     patience = recipe.run.early_stopping_patience
     trainer = MultitaskTrainer(
         model=model,
@@ -111,7 +121,7 @@ def build_run(recipe: Recipe) -> Run:
         notes.append(f"Rows of other splits are not used, by the value of `split_column`: {counts}.")
         logger.warning(notes[-1])
     digests = {part: digest(memes) for part, memes in splits.parts.items()}
-    return Run(trainer, tables, rows, references, digests, notes)
+    return Run(trainer, tables, rows, references, lines, digests, notes)
 
 
 def _tasks(data: DataArguments, tables: Mapping[str, datasets.Dataset]) -> dict[str, Any]:
@@ -139,13 +149,12 @@ def train(run: Run, recipe: Recipe) -> None:
     training, trainer = recipe.training, run.trainer
     rows = {f"{part} rows": digest for part, digest in run.digests.items()}
     identity = {**recipe.identity, "processes": training.world_size, **rows}
-    with training.main_process_first(local=False):
-        checkpoint = start_or_resume(Path(str(training.output_dir)), identity, recipe.run.restart)
+    checkpoint = start_or_resume(Path(str(training.output_dir)), identity, recipe.run.restart)
     model, quantile = run.trainer.model, recipe.run.threshold_quantile
     if model.config.graph_scope == "bank":
         trainer.fill_references(run.references, quantile)
         if model.config.use_votes:
-            fit_votes(model)
+            fit_votes(model, run.references.contents)
     # `Trainer` would go on by one step where a run had ended in the middle of an epoch.
     if checkpoint is not None and has_ended(checkpoint):
         trainer.take_over(checkpoint)
@@ -156,10 +165,28 @@ def train(run: Run, recipe: Recipe) -> None:
         trainer.fill_references(run.references, quantile)
 
 
+def leave_tables(run: Run, data: DataArguments) -> None:
+    """Leave beside the model which rows it knows (`splits.csv`) and how to read others (`tables.json`)."""
+    folder = Path(str(run.trainer.args.output_dir))
+    saved = run.trainer.accelerator.unwrap_model(run.trainer.model).config.saved_references
+    write_splits(folder, run.split_rows)
+    # Last: it names the references that `splits.csv` is about.
+    TableSettings.of_run(data, saved["digest"]).save(folder)
+
+
 def main(argv: list[str]) -> None:
     recipe = parse_recipe(argv)
+    folders = {"output_dir": str(recipe.training.output_dir), "feature_cache": recipe.model.feature_cache}
+    with explained_failures(folders):
+        carry_out(recipe)
+
+
+def carry_out(recipe: Recipe) -> None:
+    """Do what a recipe asks for, from the tables to the report."""
     if recipe.data.inspect:
-        print(inspection_report(read_splits(recipe.data, recipe.training.seed), recipe.data))
+        splits = read_splits(recipe.data, recipe.training.seed, recipe.model.feature_cache)
+        print(inspection_report(splits, recipe.data))
+        print(list_problems(splits.problems, Path(str(recipe.training.output_dir))))
         return
     set_seed(recipe.training.seed)
     run = build_run(recipe)
@@ -167,6 +194,8 @@ def main(argv: list[str]) -> None:
     with only_run(Path(str(recipe.training.output_dir))) if first else nullcontext():
         train(run, recipe)
         summary = finish(run.trainer, run.tables, run.rows, recipe.identity, run.notes)
+        if first:
+            leave_tables(run, recipe.data)
     if summary:
         print(f"\n{summary}")
     run.trainer.end_processes()
@@ -175,5 +204,5 @@ def main(argv: list[str]) -> None:
 if __name__ == "__main__":
     try:
         main(sys.argv[1:])
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {one_line(error)}")

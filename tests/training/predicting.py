@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import torch
 
+from modeling_mmorient import MMOrientForMultitaskClassification
 from training.assemble import assemble
 from training.predict import parse, predict
 from training.recipe import ModelArguments
@@ -46,6 +47,15 @@ def save_model(folder: Path, tasks: dict[str, Any] = TASKS, seed: int = 0) -> Pa
             parameter.mul_(20)  # or all rows get the same answers
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
+    return folder
+
+
+def broken_model(folder: Path) -> Path:
+    """A saved model whose logits are not numbers."""
+    model = MMOrientForMultitaskClassification.from_pretrained(save_model(folder))
+    with torch.no_grad():
+        next(model.heads.parameters()).fill_(torch.nan)
+    model.save_pretrained(folder)
     return folder
 
 

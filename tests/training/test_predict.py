@@ -26,7 +26,7 @@ BROKEN: list[tuple[str, str | bytes, list[str], str]] = [
     ("t.csv", "image,text\na.png,x\n", ["--device", "meta"], "--device is 'meta'"),
     ("t.parquet", b"PAR1 and nothing else", [], "no Parquet file"),
     ("t.jsonl", "{}\n[1]\n", [], "no column 'image'"),
-    ("t.xlsx", b"PK\x03\x04", [], "unknown kind"),
+    ("t.docx", b"PK\x03\x04", [], "unknown kind"),
 ]
 
 

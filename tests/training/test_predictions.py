@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from tests.training.conftest import draw
 from tests.training.predicting import (
     PREDICTED,
     PROBABILITIES,
+    broken_model,
     read_output,
     run,
     texts,
@@ -94,7 +96,7 @@ def test_every_kind_of_table_comes_out_with_what_the_model_says_of_each_row_alon
     assert list(rows[0]) == [
         "image", "text", "id",
         "predicted.mood", *PROBABILITIES[:3], "predicted.about", *PROBABILITIES[3:5],
-        "predicted.funny", *PROBABILITIES[5:], "error",
+        "predicted.funny", *PROBABILITIES[5:], "is_reference", "error",
     ]  # fmt: skip
     for row, given in zip(rows, ROWS, strict=True):
         assert {name: row[name] or None for name in given} == given and not row["error"]
@@ -207,12 +209,56 @@ def test_every_bad_row_comes_out_with_its_error_and_stops_no_other(
     rows = read_output(output)
     assert len(rows) == len(errors)
     for row, error in zip(rows, errors, strict=True):
-        assert (row["error"] or "").startswith(error) and bool(row["error"]) == bool(error)
+        said = re.sub(r", (row|line) \d+( \(line \d+\))?:", ":", row["error"] or "", count=1)
+        assert said.startswith(error) and bool(row["error"]) == bool(error)
         assert all(bool(row[column]) != bool(error) for column in PREDICTED if column != "predicted.about")
         assert all((row[column] in (None, "")) == bool(error) for column in PROBABILITIES)
     kinds = [error.partition(":")[0] for error in errors if error]
     assert f"{len(rows)} rows, {errors.count('')} predicted, {len(kinds)} errors" in summary
     assert not kinds or f"{len(kinds)} {kinds[0]}" in summary
+
+
+def test_errors_name_the_row_and_the_files_line(folder: Path, saved_model: Path) -> None:
+    """A spreadsheet counts rows, an editor lines, and cells may have line breaks."""
+    (folder / "t.csv").write_text('image,text\na.png,"x\ny"\nzz.png,x\na.png\n')
+    run(saved_model, folder / "t.csv", folder / "out.csv")
+    errors = [row["error"].partition(":")[0] for row in read_output(folder / "out.csv")]
+    assert errors == ["", "missing picture, row 3 (line 4)", "malformed row, row 4 (line 5)"]
+    (folder / "t.jsonl").write_text('{"image": "a.png", "text": "x"}\n{"image": "zz.png", "text": "x"}\n')
+    run(saved_model, folder / "t.jsonl", folder / "lines.csv")
+    assert read_output(folder / "lines.csv")[1]["error"].startswith("missing picture, line 2: ")
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_logits_that_are_no_numbers_are_errors_and_never_a_label(folder: Path, kind: str) -> None:
+    model = broken_model(folder / "model")
+    write_rows(folder / "t.csv", [{"image": "a.png", "text": "x"}, {"image": "", "text": "y"}])
+    summary = run(model, folder / "t.csv", folder / f"out.{kind}")
+    assert "0 predicted, 2 errors (2 not a number)" in summary
+    for number, row in enumerate(read_output(folder / f"out.{kind}"), 2):
+        assert row["error"].startswith(f"not a number, row {number}: the model's logits of task 'mood'")
+        assert not any(row[name] for name in (*PREDICTED, *PROBABILITIES))
+
+
+def test_features_that_are_no_numbers_are_errors_of_their_row_alone(
+    folder: Path, saved_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some picture is too much for an encoder: the rows beside it in the batch are answered as ever."""
+    write_rows(folder / "t.csv", [{"image": f"{name}.png", "text": "x"} for name in "abc"])
+    run(saved_model, folder / "t.csv", folder / "before.csv")
+    encode = MMOrientForMultitaskClassification.encode
+
+    def overflowing(self: MMOrientForMultitaskClassification, **inputs: Any) -> Any:
+        features = encode(self, **inputs)
+        features.image_embeds[1] = torch.inf
+        return features
+
+    monkeypatch.setattr(MMOrientForMultitaskClassification, "encode", overflowing)
+    run(saved_model, folder / "t.csv", folder / "after.csv")
+    before, after = read_output(folder / "before.csv"), read_output(folder / "after.csv")
+    assert after[1]["error"].startswith("not a number, row 3: ") and not after[1]["predicted.mood"]
+    for row in (0, 2):
+        assert all(after[row][name] == before[row][name] for name in (*PREDICTED, "error"))
 
 
 @pytest.mark.parametrize("mixed", [False, True])

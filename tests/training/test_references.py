@@ -1,12 +1,15 @@
 """Training fills the references: a saved model knows its training rows, and nothing of the others."""
 
 import csv
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from modeling_mmorient.reference_bank import ReferenceBank
 from tests.training.test_train import frozen_recipe
 from training.feature_fingerprints import model_fingerprint
 from training.references import calibrate_thresholds, fit_votes
@@ -63,18 +66,54 @@ def test_no_training_row_is_its_own_neighbor(tmp_path: Path) -> None:
     model = run.trainer.model.train()
     for number, batch in enumerate(loader):
         own = batch["own_reference"]
-        assert torch.equal(own, torch.arange(16 * number, 16 * number + len(own)))
+        assert torch.equal(own[:, 0], torch.arange(16 * number, 16 * number + len(own)))
         for found in model(**batch, output_neighbors=True).neighbors.values():
-            assert not (found.indices == own.unsqueeze(-1)).any() and (found.degrees() > 0).all()
+            assert not (found.indices == own).any() and (found.degrees() > 0).all()
 
 
-def test_copies_among_the_references_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_training_row_meets_an_exact_copy_of_itself(tmp_path: Path) -> None:
+    """Copies have the row's picture, under whatever name, and its text; their labels are its own too."""
+    recipe = parse_recipe(frozen_recipe(tmp_path))
+    path = tmp_path / "memes" / "train.csv"
+    rows = read(path)
+    shutil.copy(path.parent / rows[0]["image"], path.parent / "copy.png")
+    write(path, [*rows, {**rows[0], "image": "copy.png"}, rows[5], rows[0], {**rows[1], "text": "other"}])
+    run = build_run(recipe)
+    first = len(rows)
+    own = [list(run.trainer.train_dataset[row]["own_reference"]) for row in range(first + 4)]
+    assert own[0] == own[first] == own[first + 2] == [0, first, first + 2]
+    assert own[5] == own[first + 1] == [5, first + 1]
+    assert own[1] == [1] and own[first + 3] == [first + 3]
+    run.trainer.fill_references(run.references, None)
+    model = run.trainer.model.train()
+    batch = run.trainer.data_collator([run.trainer.train_dataset[row] for row in (0, 1, 5)])
+    assert batch["own_reference"].tolist() == [own[0] + [-1], [1, -1, -1, -1], own[5] + [-1, -1]]
+    for found in model(**batch, output_neighbors=True).neighbors.values():
+        for row, places in enumerate((own[0], own[1], own[5])):
+            assert not set(found.indices[row].tolist()) & set(places)
+    # Nor do votes begin with a row's own label.
+    excluded: list[torch.Tensor] = []
+    search = type(model.references).search
+
+    def seen(self: ReferenceBank, *args: Any, exclude: torch.Tensor, **options: Any) -> Any:
+        excluded.append(exclude)
+        return search(self, *args, exclude=exclude, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(model.references), "search", seen)
+        fit_votes(model, run.references.contents)
+    assert all(exclude[0].tolist() == own[0] + [-1] for exclude in excluded) and excluded
+
+
+def test_copies_among_given_references_are_all_excluded(tmp_path: Path) -> None:
     recipe = frozen_recipe(tmp_path)
     rows = read(tmp_path / "memes" / "train.csv")
     write(tmp_path / "memes" / "known.csv", [rows[5], rows[7], rows[5]])
     run = build_run(parse_recipe([*recipe, "--references_file", "known.csv"]))
-    assert "1 training rows are there more than once" in caplog.text
-    assert [run.trainer.train_dataset[row]["own_reference"] for row in (5, 6, 7)] == [0, -1, 1]
+    own = [list(run.trainer.train_dataset[row]["own_reference"]) for row in (5, 6, 7)]
+    assert own == [[0, 2], [], [1]]
+    batch = run.trainer.data_collator([run.trainer.train_dataset[row] for row in (6, 7)])
+    assert batch["own_reference"].tolist() == [[-1], [1]]
 
 
 def test_references_of_another_table(tmp_path: Path) -> None:
@@ -82,9 +121,9 @@ def test_references_of_another_table(tmp_path: Path) -> None:
     rows = read(tmp_path / "memes" / "train.csv")
     write(tmp_path / "memes" / "known.csv", [*rows[20:30], {**rows[3], "sentiment": ""}])
     run = build_run(parse_recipe([*recipe, "--references_file", "known.csv"]))
-    places = [run.trainer.train_dataset[row]["own_reference"] for row in range(len(rows))]
-    assert places[20:30] == list(range(10)) and places[3] == 10
-    assert all(place == -1 for row, place in enumerate(places) if row != 3 and not 20 <= row < 30)
+    places = [list(run.trainer.train_dataset[row]["own_reference"]) for row in range(len(rows))]
+    assert places[20:30] == [[place] for place in range(10)] and places[3] == [10]
+    assert not any(place for row, place in enumerate(places) if row != 3 and not 20 <= row < 30)
     run.trainer.fill_references(run.references, None)
     references = run.trainer.model.references
     assert len(references) == 11 and references.labels["sentiment"][10] == -100
@@ -120,7 +159,7 @@ def test_votes_begin_where_they_say_most(tmp_path: Path) -> None:
     assert len(nearest) == len(bank)
     shuffled = torch.randint(0, 3, (len(bank),), generator=torch.Generator().manual_seed(0))
     bank.labels["sentiment"].copy_(shuffled)
-    fit_votes(model)
+    fit_votes(model, run.references.contents)
     assert not torch.equal(model.votes.weights, before)
     assert model.votes.weights[:, 0].abs().max() < 0.5
     assert all(parameter.grad is None for parameter in model.votes.parameters())

@@ -65,7 +65,7 @@ def test_a_table_is_scored_over_its_labelled_rows(folder: Path, capsys: pytest.C
     assert results["majority"] == pytest.approx({"mood": 2 / 9, "about": 6 / 7 / 2})
     printed = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in printed[:4]] == ["task", "mood", "about", "mean"]
-    assert results["left_out_rows"] == 0
+    assert results["not_predicted_rows"] == 0
 
 
 def test_labels_may_stand_in_another_table(folder: Path) -> None:
@@ -83,18 +83,25 @@ def test_labelled_rows_without_a_prediction_are_refused_or_counted(
 ) -> None:
     expected = score(folder)
     write(folder / "out.csv", [*ROWS, FAILED])
-    with pytest.raises(ValueError, match=r"row 7 are labelled but could not be predicted.*leave_out_errors"):
+    with pytest.raises(ValueError, match=r"row 7 could not be predicted .* and are labelled.*--leave_out"):
         score(folder)
     found = score(folder, "--leave_out_errors")
-    assert found["left_out_rows"] == 1
+    assert found["not_predicted_rows"] == 1
     assert found["tasks"] == expected["tasks"]
-    assert "left out: 1 labelled row(s)" in capsys.readouterr().out
+    assert "not predicted: 1 row(s)" in capsys.readouterr().out
     # Without a label there is nothing to miss.
     write(folder / "out.csv", [*ROWS, FAILED.replace("fine,politics", ",")])
     found = score(folder)
     assert found["tasks"] == expected["tasks"]
-    assert (found["left_out_rows"], found["unlabelled_error_rows"]) == (0, 1)
-    assert "not scored: 1 row(s)" in capsys.readouterr().out
+    assert found["not_predicted_rows"] == 1
+    assert "not predicted: 1 row(s)" in capsys.readouterr().out
+    # What is left of a malformed row may stand in other columns than its own.
+    malformed = 'f.png,politics,fine,,,,,,,,"malformed row, row 7: it has 2 cell(s)"'
+    write(folder / "out.csv", [*ROWS, malformed])
+    with pytest.raises(ValueError, match=r"row 7 could not be predicted .* or malformed.*--leave_out"):
+        score(folder)
+    found = score(folder, "--leave_out_errors")
+    assert found["tasks"] == expected["tasks"] and found["not_predicted_rows"] == 1
 
 
 @pytest.mark.parametrize(
