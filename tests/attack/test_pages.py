@@ -3,7 +3,7 @@ attributes as that of harmless ones, is of bounded size, and no character change
 
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from harness import LARGE, Case, amount, check
+from matplotlib.figure import Figure
 
 from modeling_mmorient.explanation import NeighborExplanation
 from modeling_mmorient.task_specs import TaskSpec
@@ -239,12 +240,20 @@ def explanation_pages(picture: str, name: Callable[[str], str]) -> list[str]:
     ]
 
 
-@pytest.fixture
-def render(tmp_path: Path) -> Callable[[Callable[[str], str]], list[str]]:
-    """From names to all kinds of pages."""
-    picture = str(tmp_path / "picture.png")
+def save_nothing(_figure: Figure, file: Any, **_options: Any) -> None:
+    file.write('<svg viewBox="0 0 1 1"></svg>')
+
+
+@pytest.fixture(scope="module")
+def render(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Callable[[str], str]], list[str]]]:
+    """From names to all kinds of pages, in the small run without drawings, which take the most time."""
+    folder = tmp_path_factory.mktemp("pages")
+    picture = str(folder / "picture.png")
     draw(0).save(picture)
-    return lambda name: [report_page(tmp_path / "report", name), *explanation_pages(picture, name)]
+    with pytest.MonkeyPatch.context() as patch:
+        if not LARGE:
+            patch.setattr(Figure, "savefig", save_nothing)
+        yield lambda name: [report_page(folder / "report", name), *explanation_pages(picture, name)]
 
 
 def compare(render: Callable[..., list[str]], name: Callable[[str], str], plain: list[str]) -> None:
@@ -257,7 +266,7 @@ def compare(render: Callable[..., list[str]], name: Callable[[str], str], plain:
         check(size < LARGEST_PAGE, f"the {kind} page has {size:,} bytes")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def page_case(render: Callable[..., list[str]]) -> Callable[..., Case]:
     """`page_case(title, name, seed)`: pages of such names are compared with those of harmless ones."""
     plain = render(harmless)
