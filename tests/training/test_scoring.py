@@ -57,7 +57,7 @@ def test_a_multilabel_task_has_the_mean_f1_of_its_labels() -> None:
 def test_logits_that_are_no_numbers_are_no_answer(broken: float) -> None:
     logits = {"a": np.array([[0.0, 1.0], [broken, 0.0]]), "m": np.zeros((2, 2))}
     labels = {"a": np.array([1, 0]), "m": np.zeros((2, 2), int)}
-    with pytest.raises(ValueError, match="task 'a' has logits that are not finite in 1 of 2 rows, .* row 1"):
+    with pytest.raises(ValueError, match=r"task 'a' has logits that are not finite in 1 of 2 rows, .* row 1"):
         compute_metrics(EvalPrediction(predictions=logits, label_ids=labels))
 
 
