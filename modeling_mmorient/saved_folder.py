@@ -122,7 +122,7 @@ def _state(folder: Path) -> list[tuple[str, int, int, int]]:
     with suppress(FileNotFoundError), os.scandir(folder) as entries:
         for entry in entries:
             if entry.name == SAVED or entry.name.endswith((".json", ".safetensors")):
-                with suppress(FileNotFoundError):
+                with suppress(OSError):  # gone meanwhile, or a link that leads nowhere
                     status = entry.stat()
                     found.append((entry.name, status.st_ino, status.st_mtime_ns, status.st_size))
     return sorted(found)

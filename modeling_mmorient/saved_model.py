@@ -12,13 +12,21 @@ from typing import Any
 import torch
 from huggingface_hub import CommitOperationDelete, HfApi
 from transformers import PreTrainedConfig
-from transformers.utils import cached_file, logging
+from transformers.utils import CONFIG_NAME, cached_file, logging
 
 from .head_transfer import change_tasks
 from .reference_bank import ReferenceBank
 from .reference_files import REFERENCES_NAME, is_tensors_file, tensors_name
 from .saved_folder import read_whole, save_whole
-from .saved_weights import check_same_weights, read_config, write_config, write_weights
+from .saved_weights import (
+    check_kinds,
+    check_same_weights,
+    check_sizes,
+    read_config,
+    weight_files,
+    write_config,
+    write_weights,
+)
 from .task_changes import carried_over
 from .task_specs import parse_tasks
 
@@ -158,8 +166,10 @@ class SavedModel:
             references: False: without the references; HIMA's g stays the one over them. Defaults to True.
 
         Raises:
-            ValueError: If the references are missing, altered, or not those that the weights and the
-                configuration were saved with.
+            OSError: If there is no configuration or there are no weights.
+            ValueError: If weights are cut short, or of other sizes than the configuration says (with
+                `ignore_mismatched_sizes=True` these are made anew); if references are missing, altered, or
+                not those that the weights and the configuration were saved with.
         """
         if kwargs.setdefault("use_safetensors", True) is not True:
             raise ValueError(
@@ -170,7 +180,7 @@ class SavedModel:
             raise ValueError(f"`references` is {kwargs['references']!r}: give True or False.")
         args = args or (kwargs.pop("pretrained_model_name_or_path", None),)
         name, subfolder = args[0], kwargs.get("subfolder") or ""
-        if name is None:  # the weights are given, and there is no place to look for references
+        if name is None:  # weights are given, and no place to look for references
             return super().from_pretrained(*args, **kwargs)  # type: ignore[misc]
         return read_whole(Path(name) / subfolder, lambda: cls._load(args, dict(kwargs)))
 
@@ -180,7 +190,15 @@ class SavedModel:
         references, output_info = kwargs.pop("references", True), kwargs.pop("output_loading_info", False)
         saved = cls._saved_config(args[0], hub, kwargs)
         tasks = None if saved is None else cls._asked_for(saved, kwargs)
-        model, info = super().from_pretrained(*args, **kwargs, output_loading_info=True)  # type: ignore[misc]
+        folder = Path(args[0]) / (kwargs.get("subfolder") or "")
+        # Of the Hub's files its libraries say what is wrong.
+        files = weight_files(folder, kwargs.get("variant")) if folder.is_dir() else {}
+        ignored = kwargs.pop("ignore_mismatched_sizes", False)
+        model, info = super().from_pretrained(  # type: ignore[misc]
+            *args, **kwargs, ignore_mismatched_sizes=True, output_loading_info=True
+        )
+        check_sizes(args[0], () if ignored else info["mismatched_keys"])
+        check_kinds(files, model)
         # Loading puts new parameters in place of those that were frozen at construction.
         model.encoders.apply_freeze()
         if saved is not None and saved.get("_commit_hash"):  # all files of one commit
@@ -202,6 +220,11 @@ class SavedModel:
             if kwargs.get("config") is None:
                 raise
             return None
+        if not saved and kwargs.get("config") is None:  # or a model with all defaults would be built
+            raise OSError(
+                f"{name} has no {CONFIG_NAME}, or an empty one: name the folder that a model was saved to, "
+                "or copy all of its files."
+            )
         return saved if saved.get("model_type") == config_class.model_type else None
 
     @classmethod

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
@@ -58,7 +58,7 @@ def write_config(folder: Path, entries: Mapping[str, Any]) -> None:
 
 def check_same_weights(folder: Path, weights: Mapping[str, torch.Tensor]) -> None:
     """A `ValueError` if a folder's model has not these weights."""
-    files = _files(folder)
+    files = weight_files(folder)
     for name, values in weights.items():
         path = files.get(name)
         if path is None:
@@ -87,7 +87,7 @@ def write_weights(folder: Path, staging: Path, changed: Mapping[str, torch.Tenso
     """
     if not changed:
         return
-    files = _files(folder)
+    files = weight_files(folder)
     beside = next(files[name] for name in changed if name in files)
     places = {name: files.get(name, beside) for name in changed}
     for path in set(places.values()):
@@ -107,16 +107,102 @@ def write_weights(folder: Path, staging: Path, changed: Mapping[str, torch.Tenso
         (staging / index.name).write_text(f"{text}\n", encoding="utf-8")
 
 
-def _files(folder: Path) -> dict[str, Path]:
-    """In which file each weight is."""
-    single, index = folder / SAFE_WEIGHTS_NAME, folder / SAFE_WEIGHTS_INDEX_NAME
-    if single.exists():
-        with safe_open(single, framework="pt") as file:
-            return dict.fromkeys(file.keys(), single)
-    if not index.exists():
-        raise ValueError(
-            f"{folder} has no weights ({SAFE_WEIGHTS_NAME}): save the whole model (`save_pretrained`)."
+def weight_files(folder: Path, variant: str | None = None) -> dict[str, Path]:
+    """In which file of a folder each weight is.
+
+    Args:
+        folder: Of a model.
+        variant: As `from_pretrained` takes it; None: the weights without one.
+
+    Raises:
+        OSError: If there are no weights.
+        ValueError: If a file of them is missing, cut short or altered, or the index names one that is not in
+            the folder.
+    """
+    single, index = (
+        folder / _add_variant(name, variant) for name in (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME)
+    )
+    if single.is_file():
+        return dict.fromkeys(_names(single), single)
+    if not index.is_file():
+        raise OSError(  # as transformers has it
+            f"{folder} has no weights ({single.name}): save the whole model (`save_pretrained`), or copy all "
+            "of its files."
         )
-    shards = json.loads(index.read_bytes())["weight_map"]
-    # A name cannot lead out of the folder.
-    return {name: folder / Path(shard).name for name, shard in shards.items()}
+    shards = _read_index(index)
+    found = {shard: _names(folder / shard) for shard in sorted(set(shards.values()))}
+    for name, shard in shards.items():
+        if name not in found[shard]:
+            raise ValueError(f"{index} says that {shard} has the weight {name!r}, which it lacks: {_REMEDY}")
+    return {name: folder / shard for name, shard in shards.items()}
+
+
+def check_kinds(files: Mapping[str, Path], model: Any) -> None:
+    """A `ValueError` if weights in a file are other kinds of numbers than the model's, such as complex ones.
+
+    Args:
+        files: As `weight_files` gives them.
+        model: That was loaded from them, or a part of what was saved.
+    """
+    prefix = f"{model.base_model_prefix}."
+    own = {name.removeprefix(prefix): values for name, values in model.state_dict().items()}
+    for path in sorted(set(files.values())):
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118  (no mapping)
+                values, dtype = own.get(name.removeprefix(prefix)), file.get_slice(name).get_dtype()
+                if values is not None and values.is_floating_point() != dtype.startswith(("F", "BF")):
+                    raise ValueError(
+                        f"{path} has {name!r} as {dtype}, and the model as {values.dtype}: {_REMEDY}"
+                    )
+
+
+def check_sizes(name: Any, mismatched: Collection[tuple[str, Any, Any]]) -> None:
+    """A `ValueError` if weights that were read are of other sizes than the model's.
+
+    Args:
+        name: Of the folder or repository.
+        mismatched: Name, size there and size in the model of each, as transformers reports them.
+    """
+    if mismatched:
+        weight, theirs, own = min(mismatched, key=lambda entry: entry[0])
+        raise ValueError(
+            f"the weights in {name} do not fit the configuration: {weight!r} has the shape {tuple(theirs)}, "
+            f"and {tuple(own)} is needed ({len(mismatched)} such weights). Put weights and configuration of "
+            "one model together, or give `ignore_mismatched_sizes=True`, which makes these weights anew."
+        )
+
+
+_REMEDY = "it was cut short or altered; copy it again, or save the model again."
+
+
+def _add_variant(name: str, variant: str | None) -> str:
+    stem, _, end = name.rpartition(".")
+    return name if variant is None else f"{stem}.{variant}.{end}"
+
+
+def _names(path: Path) -> set[str]:
+    """Names of the weights in a file."""
+    if not path.is_file():
+        raise ValueError(
+            f"there is no file {path}, which is said to have weights: copy all of the model's files."
+        )
+    try:
+        with safe_open(path, framework="pt") as file:
+            return set(file.keys())
+    except SafetensorError as error:
+        raise ValueError(f"{path} cannot be read as safetensors ({error}): {_REMEDY}") from None
+
+
+def _read_index(path: Path) -> dict[str, str]:
+    try:
+        index = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} cannot be read as JSON ({error}): {_REMEDY}") from None
+    shards = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(shards, dict) or not shards or not isinstance(index.get("metadata"), dict):
+        raise ValueError(f"{path} is no index of weights: {_REMEDY}")
+    for shard in shards.values():
+        # A name alone cannot lead out of the folder.
+        if not isinstance(shard, str) or Path(shard).name != shard or not shard.endswith(".safetensors"):
+            raise ValueError(f"{path} names {shard!r}, which is no safetensors file of its folder: {_REMEDY}")
+    return shards
