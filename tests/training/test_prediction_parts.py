@@ -92,7 +92,7 @@ def begun(tmp_path: Path, saved_model: Path, monkeypatch: pytest.MonkeyPatch) ->
     process = multiprocessing.get_context("fork").Process(target=end_at, args=(3, False, arguments))
     process.start()
     process.join(60)
-    assert (tmp_path / "out.csv.parts" / "000000.parquet").is_file()
+    assert [path.name[:7] for path in (tmp_path / "out.csv.parts").glob("*.parquet")] == ["000000-"]
     yield arguments
 
 
@@ -115,10 +115,40 @@ def test_another_model_table_or_argument_is_refused_until_restarted(
     assert "41 rows, 41 predicted, 0 errors" in capsys.readouterr().out
 
 
-def test_a_part_that_is_broken_is_made_again(tmp_path: Path, begun: list[str]) -> None:
-    (tmp_path / "out.csv.parts" / "000000.parquet").write_bytes(b"")
+@pytest.mark.parametrize("place", [None, 4, 0.3, 0.5, 0.7, -5])
+def test_a_part_that_is_damaged_is_made_again(
+    place: float | None, tmp_path: Path, begun: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    (part,) = (tmp_path / "out.csv.parts").glob("*.parquet")
+    content = bytearray(part.read_bytes())
+    if place is not None:  # one flipped bit of its head, its pages, its end
+        content[int(place * len(content)) if isinstance(place, float) else place] ^= 1
+    part.write_bytes(b"" if place is None else content)
     main(begun)
+    assert f"{part} is damaged" in caplog.text
+    damaged = (tmp_path / "out.csv").read_bytes()
+    main([*begun, "--restart"])
+    assert damaged == (tmp_path / "out.csv").read_bytes()
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff", b"[1]", b'{"format"', b"[" * 100_000])
+def test_a_manifest_that_is_damaged_is_refused_until_restarted(
+    content: bytes, tmp_path: Path, begun: list[str]
+) -> None:
+    (tmp_path / "out.csv.parts" / "manifest.json").write_bytes(content)
+    with pytest.raises(SystemExit, match=r"error: .*manifest.json is damaged .*--restart"):
+        main(begun)
+    main([*begun, "--restart"])
     assert len(read_output(tmp_path / "out.csv")) == 40
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_files_of_others_stay_among_the_parts(restart: bool, tmp_path: Path, begun: list[str]) -> None:
+    parts = tmp_path / "out.csv.parts"
+    (parts / "mine.txt").write_text("precious")
+    main([*begun, *["--restart"] * restart])
+    assert len(read_output(tmp_path / "out.csv")) == 40
+    assert [path.name for path in parts.iterdir()] == ["mine.txt"]
 
 
 def test_an_output_that_is_there_is_kept_until_restarted(tmp_path: Path, saved_model: Path) -> None:
