@@ -241,7 +241,7 @@ def of_refitted(saved: dict[str, Path], inputs: Inputs, folder: Path) -> Iterato
 
 
 def test_refitted(saved: dict[str, Path], inputs: Inputs, tmp_path: Path, attack: Attack) -> None:
-    attack(list(of_refitted(saved, inputs, tmp_path))[:: amount(5, 1)])
+    attack(list(of_refitted(saved, inputs, tmp_path))[:: amount(11, 1)])
 
 
 def no_safetensors(contents: bytes, folder: Path) -> None:
