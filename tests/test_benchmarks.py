@@ -49,6 +49,16 @@ def test_reference_search(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_near_duplicates(tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    sizes = ("--rows", "60", "--compared", "60", "--pictures", "12", "--side", "20")
+    table = run("near_duplicates", *sizes, "--json", str(figures))
+    found = json.loads(figures.read_text())
+    assert len(found["search"]) == 5 and all(line["plain_seconds"] > 0 for line in found["search"])
+    assert found["start"][0]["with"] > 0 and "one picture" in table
+
+
+@pytest.mark.slow
 def test_linear_baseline(tmp_path: Path) -> None:
     lines = run("linear_baseline", *frozen_recipe(tmp_path)).splitlines()
     scores = {line.split(": ")[0]: float(line.split(": ")[1]) for line in lines}

@@ -62,7 +62,7 @@ class Shard:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self._size = path, path.stat().st_size
         with _damage_as_such(path):
             batches = _read_batches(path)
             self.keys: list[bytes] = [key for batch in batches for key in batch.column(KEY).to_pylist()]
@@ -77,6 +77,9 @@ class Shard:
         Raises:
             DamagedShard: If they are not what was written.
         """
+        if _size(self.path, self._size) < self._size:
+            # Touching mapped memory behind a file's end kills the process.
+            raise DamagedShard(self.path, "it was cut short")
         with _damage_as_such(self.path):
             batch, place = self._places[row]
             features = _features(self._columns[batch], place)
@@ -166,7 +169,8 @@ def remove_damaged(folder: Path, wanted: Container[bytes]) -> None:
         ValueError: If something that is no file has the name of one.
     """
     for path in folder.glob("*.tmp"):
-        path.unlink()
+        if not path.is_dir():
+            path.unlink()
     paths = sorted(folder.glob("*.arrow"))
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # checksums do not hold the lock
         found = pool.map(lambda path: _damage(path, wanted), paths)
@@ -211,6 +215,14 @@ def _told_to_the_user() -> Iterator[None]:
             f"{error}: start the run again. It computes the file's rows anew, and goes on from its last "
             "checkpoint."
         ) from None
+
+
+def _size(path: Path, without: int) -> int:
+    """Of a file; `without` one, which may have been removed and stays readable for who has opened it."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return without
 
 
 def _read_batches(path: Path) -> list[pa.RecordBatch]:

@@ -1,9 +1,11 @@
 """The pictures of a table: found in their folder, read, and summed up in fingerprints."""
 
+import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -184,24 +186,52 @@ def _find(cells: Sequence[Any], folder: Path) -> PictureSources:
     names = [cell if isinstance(cell, str) and cell.strip() else None for cell in cells]
     if any(names) and not root.is_dir():
         raise TableError(f"no picture folder at {folder}: set `image_dir`.")
-    found = [None if name is None else _resolve(root, name) for name in names]
-    outside = [row for row, path in enumerate(found) if path is not None and not path.is_relative_to(root)]
+    resolve = _resolver(str(root))
+    found = [None if name is None else resolve(name) for name in names]
+    inside = os.path.join(root, "")
+    outside = [
+        row for row, path in enumerate(found) if path is not None and not f"{path}{os.sep}".startswith(inside)
+    ]
     gone = set(outside)
     missing = [
-        row for row, path in enumerate(found) if path is not None and row not in gone and not path.is_file()
+        row
+        for row, path in enumerate(found)
+        if path is not None and row not in gone and not os.path.isfile(path)
     ]
     gone.update(missing)
-    paths = [None if path is None or row in gone else str(path) for row, path in enumerate(found)]
+    paths = [None if row in gone else path for row, path in enumerate(found)]
     return PictureSources(None, paths, names, invalid, outside, missing)
 
 
-def _resolve(root: Path, name: str) -> Path:
-    try:
-        path = (root / name).resolve()
-        path.is_file()
-    except (OSError, ValueError, RuntimeError):  # too long, a null character, links in a circle
-        return root / "no such picture"
-    return path
+def _resolver(root: str) -> Callable[[str], str]:
+    """What turns a picture's name into its absolute path without links; each folder is looked at once."""
+    real_folder = cache(_real_path)
+
+    def resolve(name: str) -> str:
+        folder, file = os.path.split(os.path.join(root, name))
+        try:
+            if "\0" in name:
+                raise ValueError(name)
+            if file in ("", os.curdir, os.pardir):
+                return _real_path(os.path.join(folder, file))
+            path = os.path.join(real_folder(folder), file)
+            return _real_path(path) if os.path.islink(path) else path
+        except (OSError, ValueError):
+            return os.path.join(root, "no such picture")
+
+    return resolve
+
+
+def _real_path(path: str) -> str:
+    """The path without links.
+
+    Raises:
+        OSError: If links lead in a circle, of which `realpath` gives something that may still hold links.
+    """
+    real = os.path.realpath(path)
+    if os.path.realpath(real) != real:
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+    return real
 
 
 def _scan(values: pa.ChunkedArray, name: str, known: FingerprintCache) -> list[Fingerprint | str | None]:

@@ -156,7 +156,8 @@ class ModelArguments:
         processor_options: Further arguments of `MMOrientProcessor`, in the same way.
         precompute_features: Run frozen encoders once over the data, and train on their features.
         feature_cache: Folder where those features are kept; every later run with the same encoders,
-            processor, pictures and texts takes them from there, whatever its labels are.
+            processor, pictures and texts takes them from there, whatever its labels are. Fingerprints of
+            pictures are kept there too, so that none is decoded again to look for duplicates.
     """
 
     joint: str | None = None

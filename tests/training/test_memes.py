@@ -109,8 +109,10 @@ def test_no_name_and_no_link_leads_out_of_the_picture_folder(read: Reader, folde
 
 def test_links_in_a_circle_match_no_file(read: Reader, folder: Path) -> None:
     (folder / "images" / "circle.png").symlink_to(folder / "images" / "circle.png")
-    with pytest.raises(TableError, match="row 2 name pictures that are not in"):
-        read(f"{HEADER}circle.png,x,,bad\n", **OPTIONS)
+    (folder / "images" / "up").symlink_to(folder)
+    for name in ("circle.png", "circle.png/a.png", f"circle.png/{folder}/images/up/secret.png"):
+        with pytest.raises(TableError, match="row 2 name pictures that are not in"):
+            read(f"{HEADER}{name},x,,bad\n", **OPTIONS)
 
 
 def test_rows_with_neither_picture_nor_text_stop_the_run_or_are_left_out(read: Reader) -> None:
