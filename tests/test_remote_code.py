@@ -233,7 +233,8 @@ def test_main_has_moved_on(publication: Publication, repo_id: str) -> None:
     changed = {name for name in main if main[name] != pinned.get(name)}
     old, new = (json.loads(files["references.json"])["tensors"]["file"] for files in (pinned, main))
     # The configuration names the references that belong to it.
-    assert changed == {"configuration_mmorient.py", "config.json", "model.safetensors", "references.json", new}
+    files = {"configuration_mmorient.py", "config.json", "model.safetensors", "references.json", new}
+    assert changed == files
     assert old in pinned and old not in main
 
 

@@ -265,7 +265,7 @@ torch.set_num_threads(1)
 from pathlib import Path
 from transformers.utils import logging
 from modeling_mmorient import MMOrientForMultitaskClassification
-from tests.modeling_mmorient.test_saved_models import load
+from tests.modeling_mmorient.test_saved_model import load
 logging.disable_progress_bar()
 
 folder, outcomes = Path({folder!r}), []
@@ -318,7 +318,7 @@ import torch
 torch.set_num_threads(1)
 from pathlib import Path
 from transformers.utils import logging
-from tests.modeling_mmorient.test_saved_models import load
+from tests.modeling_mmorient.test_saved_model import load
 logging.disable_progress_bar()
 
 folder = Path({folder!r})
