@@ -68,7 +68,9 @@ class Command:
 
     @property
     def printed(self) -> str:
-        return self.log.read_text(errors="replace") if self.log.exists() else ""
+        """What it has printed so far, each state of a progress bar in a line of its own."""
+        text = self.log.read_text(errors="replace") if self.log.exists() else ""
+        return text.replace("\r", "\n").replace("\x1b[A", "\n")
 
     @property
     def steps(self) -> int:
@@ -84,7 +86,7 @@ def finished(script: str, arguments: Sequence[str], log: Path) -> Command:
     """
     command = Command(script, arguments, log)
     if status := command.end():
-        raise RuntimeError(f"status {status}: {command.printed[-3000:]}")
+        raise RuntimeError(f"status {status}: {command.printed[-1800:]}")
     return command
 
 
@@ -97,7 +99,7 @@ def refusal(command: Command) -> str:
     status, printed = command.end(), command.printed
     lines = [line for line in printed.splitlines() if line.startswith("error: ")]
     if status != 1 or len(lines) != 1 or "Traceback (most recent call last)" in printed:
-        raise RuntimeError(f"status {status}, {len(lines)} lines with `error: `: {printed[-3000:]}")
+        raise RuntimeError(f"status {status}, {len(lines)} lines with `error: `: {printed[-1800:]}")
     return lines[0]
 
 

@@ -163,5 +163,5 @@ def test_full_disks_in_saving(
 
     attack(
         Case("full disks", "saving", seed, "disk", partial(starved, seed), 60.0)
-        for seed in range(amount(2, 60))
+        for seed in range(amount(2, 20))
     )

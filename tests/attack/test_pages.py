@@ -1,10 +1,12 @@
 """Pages about a run and about single memes: whatever names and texts hold, a page has the same elements and
 attributes as that of harmless ones, is of bounded size, and no character changes how it is read."""
 
+import csv
 import random
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,10 @@ from modeling_mmorient.explanation import NeighborExplanation
 from modeling_mmorient.task_specs import TaskSpec
 from tests.training.conftest import draw
 from tests.training.explaining import explanation
+from tests.training.predicting import write_rows
 from tests.training.predictions_samples import multi_label, single_label
+from tests.training.test_train import frozen_recipe
+from training import explain, train
 from training.explained_memes import Meme
 from training.explanation_page import MemePage, index_entry, render_index, render_meme
 from training.report import RunReport, ScoredSplit, write_report
@@ -291,3 +296,52 @@ def test_nothing_in_every_place_becomes_markup(
 
 def test_pages_of_huge_names_stay_small(page_case: Callable[..., Case], attack: Callable[..., None]) -> None:
     attack([page_case("100 kB", huge)])
+
+
+def kinds_of_elements(page: str) -> set[Any]:
+    """Tags with the names of their attributes."""
+    tags = [part for part in Skeleton(page).parts if isinstance(part, tuple) and isinstance(part[1], list)]
+    return {(tag, tuple(name for name, _ in attributes)) for tag, attributes in tags}
+
+
+def test_pages_of_a_whole_run_hold_no_markup_of_its_table(
+    tmp_path: Path, attack: Callable[..., None]
+) -> None:
+    """From a table and a recipe to the pages of `train.py` and `explain.py`."""
+
+    def pages(name: Callable[[str], str], folder: Path) -> list[str]:
+        folder.mkdir()
+        labels = {value: name(value) for value in ("no", "yes")}
+        tasks = {name("task"): {"labels": list(labels.values()), "column": "sarcasm"}}
+        recipe = frozen_recipe(folder, rows=36, tasks=tasks, run_name=name("run"))
+        for table in (folder / "memes").glob("*.csv"):
+            with table.open(newline="") as file:
+                rows = list(csv.DictReader(file))
+            for row in rows:
+                row.update(text=f"{row['text']} {name('text')}", sarcasm=labels.get(row["sarcasm"], ""))
+            write_rows(table, rows)
+        recipe += ["--output_dir", str(folder / name("out").replace("/", "")[:80])]
+        recipe += ["--feature_cache", str(folder / "cache")]
+        train.main(recipe)
+        explain.main([recipe[2], str(folder / "pages"), recipe[0], "--rows", "0-3"])
+        return [
+            path.read_text(encoding="utf-8")
+            for path in (Path(recipe[2]) / "report" / "index.html", *sorted((folder / "pages").iterdir()))
+        ]
+
+    def whole_run(seed: int) -> None:
+        # Neither a table nor a folder can hold a half character or a NUL.
+        fragments = random.Random(seed).sample([one for one in MARKUP if one.isprintable()], 3)
+        found = pages(of_fragment("".join(fragments)), tmp_path / str(seed))
+        check(len(found) == 6, f"{len(found)} pages")
+        for page in found:
+            check(not UNSEEN.search(page), f"a page holds {UNSEEN.search(page)}")
+            new = kinds_of_elements(page) - known
+            check(not new, f"elements that no page of a harmless run has: {new}")
+
+    if LARGE:
+        known = set().union(*map(kinds_of_elements, pages(harmless, tmp_path / "harmless")))
+    attack(
+        Case("pages", "a whole run", seed, "page", partial(whole_run, seed), 120.0)
+        for seed in range(amount(0, 12))
+    )
