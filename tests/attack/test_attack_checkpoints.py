@@ -89,7 +89,7 @@ def unreadable(output: Path, seed: int) -> None:
 
 
 def cases(folder: Path) -> Iterator[Case]:
-    for seed in range(amount(60, 3000)):
+    for seed in range(amount(60, 500)):
         for what in (harmed, unreadable):
             attempt = functools.partial(what, folder / f"{what.__name__}-{seed}", seed)
             yield Case("damaged checkpoints", what.__name__, seed, ("checkpoints", IDENTITY), attempt)
