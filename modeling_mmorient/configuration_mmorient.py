@@ -1,28 +1,38 @@
 """Configuration of MM-ORIENT."""
 
-import difflib
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from transformers import AutoConfig, PretrainedConfig
+from transformers.utils import logging
 
-from .encoder_kinds import (
-    build_encoder_config,
-    joint_embed_dims,
-    joint_region_dim,
-    vision_region_dim,
+from .configuration_checks import (
+    check_booleans,
+    check_common_fields,
+    check_numbers,
+    check_saved_references,
+    check_switches,
 )
+from .configuration_fields import (
+    LOADING_NAMES,
+    is_misspelt,
+    nearest,
+    refuse_unknown,
+    split_unknown,
+    unknown_names,
+)
+from .configuration_files import read_configuration
+from .configuration_limits import check_size
+from .encoder_kinds import build_encoder_config, encoder_widths
+from .shown_values import shown
 from .task_changes import carried_over
 from .task_specs import TaskSpec, parse_tasks
 
-CHOICES = {
-    "hima_scoring": ("context", "direct"),
-    "aggregation": ("auto", "dense", "csr", "torch_scatter"),
-    "graph_scope": ("bank", "batch"),
-    "bank_dtype": ("float32", "float16", "int8"),
-}
+logger = logging.get_logger(__name__)
+
 ENCODER_ROLES = ("joint_config", "text_config", "vision_config")
+
+IMPLEMENTATIONS = ("attn_implementation", "experts_implementation")
 
 # The widths of the paper's features (section "Features"); used where no encoder says otherwise.
 PAPER_WIDTHS = {"image_embed_dim": 512, "text_embed_dim": 512, "region_dim": 2048, "token_dim": 768}
@@ -40,7 +50,11 @@ class MMOrientConfig(PretrainedConfig):
     """Configuration of [`MMOrientModel`] and [`MMOrientForMultitaskClassification`].
 
     Defaults follow the paper (Rehman et al., Information Fusion 2025, arXiv 2508.16300) unless said
-    otherwise. Everything is checked here, so that a wrong value never reaches a model.
+    otherwise. Everything is checked here, so that a wrong value never reaches a model, and absurd sizes are
+    refused before memory is asked for (`configuration_limits.py`).
+
+    Beside the fields below it takes what transformers' `PretrainedConfig` takes, and nothing else. Entries
+    that a later release wrote into a file are kept, with a warning.
 
     Args:
         joint_config: Encoder of both modalities (`clip`, `chinese_clip`, `siglip`): gives e_img and
@@ -149,17 +163,19 @@ class MMOrientConfig(PretrainedConfig):
     saved_references: Any = None
 
     def __post_init__(self, **kwargs: Any) -> None:
-        if self.joint_config == "default":
+        if isinstance(self.joint_config, str) and self.joint_config == "default":
             self.joint_config = "clip" if self.vision_config is None else None
-        _refuse_code(kwargs, ("_attn_implementation", "_experts_implementation"))
-        self._refuse_misspelt(kwargs)
+        _refuse_code(kwargs, tuple(f"_{name}" for name in IMPLEMENTATIONS))
+        refuse_unknown(unknown_names(kwargs, type(self).__annotations__), type(self).__annotations__)
+        check_common_fields({**vars(self), **kwargs})
+        check_booleans(self)
         for role in ENCODER_ROLES:
             setattr(self, role, build_encoder_config(role, getattr(self, role)))
         specs = parse_tasks(MEME_TASKS if self.tasks is None else self.tasks)
         self.tasks = {name: spec.to_options() for name, spec in specs.items()}
         if not isinstance(self.learner_hidden_sizes, list | tuple):
             raise ValueError(
-                f"`learner_hidden_sizes` is {self.learner_hidden_sizes!r}: give a list of whole numbers."
+                f"`learner_hidden_sizes` is {shown(self.learner_hidden_sizes)}: give a list of whole numbers."
             )
         self.learner_hidden_sizes = list(self.learner_hidden_sizes)
         super().__post_init__(**kwargs)
@@ -174,9 +190,10 @@ class MMOrientConfig(PretrainedConfig):
             self.graph_scope = "bank" if self.freeze_encoders else "batch"
         if self.use_votes is None:
             self.use_votes = self.graph_scope == "bank" and self.needs_embeds
-        self._check_numbers()
-        self._check_switches()
-        self._check_saved_references()
+        check_numbers(self)
+        check_switches(self)
+        check_saved_references(self.saved_references)
+        check_size(self)
 
     @property
     def task_specs(self) -> dict[str, TaskSpec]:
@@ -230,12 +247,47 @@ class MMOrientConfig(PretrainedConfig):
         What given `tasks` leave out of tasks that were saved, `carried_over` adds.
         """
         # A caller may choose an attention; a file that does so could name code on the Hub.
-        _refuse_code(config_dict, ("attn_implementation", "experts_implementation"))
-        fields = set(cls.__annotations__) - set(ENCODER_ROLES)
-        replaced = {name: kwargs.pop(name) for name in list(kwargs) if name in fields}
-        if replaced.get("tasks") is not None and config_dict.get("tasks") is not None:
-            replaced["tasks"] = carried_over(parse_tasks(config_dict["tasks"]), replaced["tasks"])
-        return super().from_dict({**config_dict, **replaced}, **kwargs)
+        hidden = (f"_{name}" for name in IMPLEMENTATIONS)
+        _refuse_code(config_dict, (*IMPLEMENTATIONS, *hidden, "quantization_config"))
+        own = cls.__annotations__
+        entries, later = split_unknown(config_dict, own)
+        replaced = {name: kwargs.pop(name) for name in list(kwargs) if name in own}
+        if replaced.get("tasks") is not None and entries.get("tasks") is not None:
+            replaced["tasks"] = carried_over(parse_tasks(entries["tasks"]), replaced["tasks"])
+        for role in ENCODER_ROLES:  # a dict changes single entries of an encoder's
+            if isinstance(replaced.get(role), Mapping) and isinstance(entries.get(role), Mapping):
+                replaced[role] = {**entries[role], **replaced[role]}
+        # What is no field may be meant for the model, if the caller asks for what is left over.
+        leave_unused = kwargs.pop("return_unused_kwargs", False)
+        refused = [name for name in unknown_names(kwargs, own) if name not in (*LOADING_NAMES, *later)]
+        if leave_unused:
+            refused = [name for name in refused if is_misspelt(name, own)]
+        refuse_unknown(refused, own)
+        unused = {name: kwargs.pop(name) for name in unknown_names(kwargs, own)}
+        # Of a Hub's kernel, too, which no file may choose.
+        chosen = {name: kwargs.pop(name) for name in IMPLEMENTATIONS if kwargs.get(name) is not None}
+        config = super().from_dict({**entries, **replaced}, **kwargs)
+        for name, value in chosen.items():
+            setattr(config, f"_{name}", value)
+        config._keep({**later, **{name: unused.pop(name) for name in list(unused) if name in later}})
+        return (config, unused) if leave_unused else config
+
+    def _keep(self, later: Mapping[str, Any]) -> None:
+        """Hold entries that a later release wrote, so that they are saved again."""
+        for name, value in later.items():
+            if not name.startswith("_") and not hasattr(type(self), name):
+                setattr(self, name, value)
+        if later:
+            own = type(self).__annotations__
+            guesses = ", ".join(f"{shown(name)} (like {shown(nearest(name, own))})" for name in later)
+            logger.warning(
+                f"the configuration has entries that this release does not know, and which change nothing: "
+                f"{guesses}. If a later release wrote it, the model may answer otherwise than there."
+            )
+
+    @classmethod
+    def _dict_from_json_file(cls, json_file: Any) -> dict[str, Any]:
+        return read_configuration(json_file)
 
     def to_dict(self) -> dict[str, Any]:
         """As `PretrainedConfig.to_dict`, with the tasks as a list: JSON objects lose their order."""
@@ -244,13 +296,6 @@ class MMOrientConfig(PretrainedConfig):
         for role in ENCODER_ROLES:
             output[role] = _without_paths(output[role])
         return output
-
-    @classmethod
-    def _refuse_misspelt(cls, names: Iterable[str]) -> None:
-        # Other unknown entries stay: files of later releases may have them, and transformers its own.
-        for name in names:
-            if close := difflib.get_close_matches(name, cls.__annotations__, n=1, cutoff=0.85):
-                raise ValueError(f"the configuration has no field {name!r}: did you mean {close[0]!r}?")
 
     def _check_roles(self) -> None:
         if self.joint_config is not None and self.vision_config is not None:
@@ -262,113 +307,26 @@ class MMOrientConfig(PretrainedConfig):
 
     def _resolve_widths(self) -> None:
         known: dict[str, int] = {}
-        if self.text_config is not None:
-            known["token_dim"] = known["text_embed_dim"] = self.text_config.hidden_size
-        if self.vision_config is not None:
-            known["region_dim"] = known["image_embed_dim"] = vision_region_dim(self.vision_config)
-        if self.joint_config is not None:
-            known["image_embed_dim"], known["text_embed_dim"] = joint_embed_dims(self.joint_config)
-            known["region_dim"] = joint_region_dim(self.joint_config)
+        for role in reversed(ENCODER_ROLES):  # a joint encoder's embeddings win
+            if (encoder := getattr(self, role)) is not None:
+                known |= encoder_widths(role, encoder)
         for field, paper_width in PAPER_WIDTHS.items():
             given = getattr(self, field)
             if given is None:
                 setattr(self, field, known.get(field, paper_width))
-            elif field in known and given != known[field]:
+            elif field in known and (type(given) is not int or given != known[field]):
                 raise ValueError(
-                    f"`{field}` is {given} but the encoder gives {known[field]}: leave it None, or set "
-                    "the encoder's configuration to None and pass precomputed features."
+                    f"`{field}` is {shown(given)} but the encoder gives {known[field]}: leave it None, or "
+                    "set the encoder's configuration to None and pass precomputed features."
                 )
-
-    def _check_numbers(self) -> None:
-        for field in (*PAPER_WIDTHS, "hima_hidden_size", "graph_hidden_size"):
-            self._require_int(field, getattr(self, field), least=1)
-        self._require_int("task_feature_dim", self.task_feature_dim, least=0)
-        for size in self.learner_hidden_sizes:
-            self._require_int("learner_hidden_sizes", size, least=1)
-        for modality in ("image", "text"):
-            neighbors = getattr(self, f"{modality}_neighbors")
-            threshold = getattr(self, f"{modality}_threshold")
-            if neighbors is None and threshold is None and self.needs_embeds:
-                raise ValueError(
-                    f"`{modality}_neighbors` and `{modality}_threshold` are both None, which joins every "
-                    "sample with every other: give a number of neighbours, a threshold, or both."
-                )
-            if neighbors is not None:
-                self._require_int(f"{modality}_neighbors", neighbors, least=1)
-            if threshold is not None:
-                self._require_number(f"{modality}_threshold", threshold, -1.0, 1.0)
-        self._require_number("learner_dropout", self.learner_dropout, 0.0, 1.0)
-        self._require_number("modality_dropout", self.modality_dropout, 0.0, 1.0)
-        self._require_number("hima_momentum", self.hima_momentum, 0.0, 1.0, closed=True)
-
-    def _check_switches(self) -> None:
-        for field, choices in CHOICES.items():
-            if getattr(self, field) not in choices:
-                raise ValueError(f"`{field}` is {getattr(self, field)!r}: choose one of {list(choices)}.")
-        switches = (
-            "freeze_encoders",
-            "use_hima_stage1",
-            "use_hima_stage2",
-            "use_in_modal",
-            "use_cross_modal",
-            "use_votes",
-            "uncertainty_weighting",
-        )
-        for field in switches:
-            if not isinstance(getattr(self, field), bool):
-                raise ValueError(f"`{field}` is {getattr(self, field)!r}: give True or False.")
-        if self.use_hima_stage2 and not self.use_hima_stage1:
-            raise ValueError(
-                "`use_hima_stage2` is True but `use_hima_stage1` is False: stage 2 attends to the "
-                "vectors of stage 1. Set both to False, or stage 1 to True."
-            )
-        if self.graph_scope == "bank" and not self.freeze_encoders:
-            raise ValueError(
-                "`graph_scope` is 'bank' but `freeze_encoders` is False: references would be those of "
-                "encoders as they were before. Set `graph_scope` to 'batch', or leave it out."
-            )
-        if self.use_votes and (self.graph_scope != "bank" or not self.needs_embeds):
-            raise ValueError(
-                "`use_votes` is True, but no neighbours among references vote in training: set `graph_scope` "
-                "to 'bank' and switch relation graphs on, or leave `use_votes` out."
-            )
-        if self.fused_dim == 0:
-            raise ValueError(
-                "every branch is switched off, so nothing is left to classify from: switch on one of "
-                "`use_hima_stage1`, `use_in_modal`, `use_cross_modal`, or set `task_feature_dim`."
-            )
-
-    def _check_saved_references(self) -> None:
-        saved = self.saved_references
-        if saved is None:
-            return
-        if not isinstance(saved, Mapping) or set(saved) != {"number", "digest"}:
-            raise ValueError(f"`saved_references` is {saved!r}: leave it out, saving a model fills it in.")
-        self._require_int("saved_references", saved["number"], least=0)
-        if not isinstance(saved["digest"], str) or not re.fullmatch("[0-9a-f]{64}", saved["digest"]):
-            raise ValueError(
-                f"`saved_references` has the digest {saved['digest']!r}: leave it out, saving fills it in."
-            )
-
-    @staticmethod
-    def _require_int(field: str, value: Any, least: int) -> None:
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f"`{field}` is {value!r}: give a whole number of at least {least}.")
-
-    @staticmethod
-    def _require_number(field: str, value: Any, low: float, high: float, closed: bool = False) -> None:
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or not (low <= value < high or (closed and value == high)):
-            interval = f"[{low:g}, {high:g}{']' if closed else ')'}"
-            raise ValueError(f"`{field}` is {value!r}: give a number in {interval}.")
 
 
 def _refuse_code(entries: Mapping[str, Any], keys: tuple[str, ...]) -> None:
     for key in (*keys, "code_revision", "trust_remote_code"):
         if entries.get(key) is not None:
             raise ValueError(
-                f"the configuration carries {key!r}: {entries[key]!r}. It may not name code to load; "
-                "remove the entry, and choose in `from_pretrained`."
+                f"the configuration carries {shown(key)}: {shown(entries[key])}. It may not name code to "
+                "load; remove the entry, and choose in `from_pretrained`."
             )
 
 

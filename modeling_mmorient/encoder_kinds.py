@@ -11,6 +11,9 @@ from typing import Any
 
 from transformers import CONFIG_MAPPING, PretrainedConfig
 
+from .configuration_limits import check_encoder_numbers, encoder_parameters
+from .shown_values import shown
+
 JOINT_KINDS = ("chinese_clip", "clip", "siglip")
 TEXT_KINDS = (
     "albert",
@@ -41,6 +44,11 @@ KINDS_BY_ROLE = {
     "vision_config": VISION_KINDS,
 }
 
+# The positions of these begin behind that of the padding token.
+OFFSET_KINDS = ("camembert", "mpnet", "roberta", "xlm-roberta")
+# These read pictures of one size only.
+FIXED_SIZE_KINDS = ("chinese_clip", "clip", "deit", "siglip", "vit")
+
 # Keys by which a configuration could make the loader run or fetch something its user did not name.
 FORBIDDEN_KEYS = (
     "_attn_implementation",
@@ -63,7 +71,8 @@ def build_encoder_config(role: str, value: Any) -> PretrainedConfig | None:
             stands for that kind's default configuration.
 
     Raises:
-        ValueError: If the kind is not allowed in the role, or the configuration names code to run.
+        ValueError: If the kind is not allowed in the role, or the configuration names code to run, asks for
+            absurd sizes, or has entries that do not fit the kind.
     """
     if value is None:
         return None
@@ -76,22 +85,30 @@ def build_encoder_config(role: str, value: Any) -> PretrainedConfig | None:
         kind = value.get("model_type")
     else:
         raise ValueError(
-            f"`{role}` is {value!r}: give None, a transformers configuration, its dict, or one of "
+            f"`{role}` is {shown(value)}: give None, a transformers configuration, its dict, or one of "
             f"the kinds {list(allowed)}."
         )
     if kind not in allowed:
         raise ValueError(
-            f"`{role}` is of the kind {kind!r}: this role takes one of {list(allowed)}. "
+            f"`{role}` is of the kind {shown(kind)}: this role takes one of {list(allowed)}. "
             "For any other encoder give precomputed features."
         )
+    check_encoder_numbers(role, value)
     _refuse_forbidden_keys(role, value)
-    if isinstance(value, PretrainedConfig):
-        return copy.deepcopy(value)
-    fields = {key: item for key, item in value.items() if key != "model_type"}
     try:
-        return CONFIG_MAPPING[kind](**fields)
-    except Exception as error:  # each kind checks its fields in its own way
-        raise ValueError(f"`{role}` is no configuration of the kind {kind!r}: {error}") from error
+        if isinstance(value, PretrainedConfig):
+            config = copy.deepcopy(value)
+        else:
+            config = CONFIG_MAPPING[kind](**{key: item for key, item in value.items() if key != "model_type"})
+        encoder_parameters(config)  # for what it fails on
+        widths = encoder_widths(role, config).values()
+    except Exception as error:  # each kind checks its fields in its own way, or not at all
+        raise ValueError(f"`{role}` is no configuration of the kind {shown(kind)}: {error}") from error
+    if not all(type(width) is int and width > 0 for width in widths):
+        raise ValueError(
+            f"`{role}` gives features of the widths {shown(list(widths))}: give widths of at least 1."
+        )
+    return config
 
 
 def _refuse_forbidden_keys(place: str, contents: Any) -> None:
@@ -101,13 +118,25 @@ def _refuse_forbidden_keys(place: str, contents: Any) -> None:
         for key, item in contents.items():
             if key in FORBIDDEN_KEYS and item is not None:
                 raise ValueError(
-                    f"`{place}` carries {key!r}: {item!r}. An encoder's configuration may not name code to "
-                    "load; remove the entry (attention implementations are chosen in `from_pretrained`)."
+                    f"`{place}` carries {shown(key)}: {shown(item)}. An encoder's configuration may not name "
+                    "code to load; remove the entry (attention implementations are chosen in "
+                    "`from_pretrained`)."
                 )
             _refuse_forbidden_keys(f"{place}.{key}", item)
     elif isinstance(contents, list | tuple):
         for item in contents:
             _refuse_forbidden_keys(place, item)
+
+
+def encoder_widths(role: str, config: PretrainedConfig) -> dict[str, int]:
+    """Widths of the features that the encoder of a role gives, by field of `MMOrientConfig`."""
+    if role == "text_config":
+        return {"token_dim": config.hidden_size, "text_embed_dim": config.hidden_size}
+    if role == "vision_config":
+        width = vision_region_dim(config)
+        return {"region_dim": width, "image_embed_dim": width}
+    image, text = joint_embed_dims(config)
+    return {"image_embed_dim": image, "text_embed_dim": text, "region_dim": joint_region_dim(config)}
 
 
 def joint_embed_dims(config: PretrainedConfig) -> tuple[int, int]:
@@ -143,6 +172,27 @@ def vision_prefix_tokens(config: PretrainedConfig) -> int:
     if config.model_type == "dinov2_with_registers":
         return 1 + config.num_register_tokens
     return prefixes.get(config.model_type, 0)
+
+
+def text_positions(config: PretrainedConfig) -> int | None:
+    """How many tokens an encoder of texts has positions for; None: any number."""
+    relative = config.model_type == "deberta-v2" and not config.position_biased_input
+    if config.model_type == "modernbert" or relative:
+        return None
+    positions = config.max_position_embeddings
+    return positions - (config.pad_token_id + 1) if config.model_type in OFFSET_KINDS else positions
+
+
+def picture_sides(config: PretrainedConfig) -> tuple[tuple[int, int], tuple[int, int] | None]:
+    """Least and largest (height, width) of the pictures that an encoder reads; None: no largest."""
+    patch = getattr(config, "patch_size", 1)
+    if config.model_type.removesuffix("_vision_model") in FIXED_SIZE_KINDS:
+        size = config.image_size
+        sides = (size, size) if isinstance(size, int) else tuple(size)
+        return sides, sides
+    if config.model_type in ("convnext", "convnextv2"):
+        patch *= 2 ** (len(config.hidden_sizes) - 1)
+    return (patch, patch) if isinstance(patch, int) else tuple(patch), None
 
 
 def _mobilenet_v2_width(config: PretrainedConfig) -> int:

@@ -8,9 +8,18 @@ from torch import nn
 from transformers import MODEL_MAPPING, AutoModel, PretrainedConfig, PreTrainedModel
 
 from .configuration_mmorient import MMOrientConfig
-from .encoder_kinds import joint_prefix_tokens, vision_prefix_tokens
-from .feature_inputs import FeatureInputs, RawInputs, complete_features, masked_mean
+from .encoder_kinds import joint_prefix_tokens, picture_sides, text_positions, vision_prefix_tokens
+from .feature_inputs import FeatureInputs, RawInputs, as_arguments, complete_features, masked_mean
 from .features import EncodedFeatures
+from .input_checks import (
+    ValueChecks,
+    can_look,
+    check_pictures,
+    check_tokens,
+    gather_id_checks,
+    gather_value_checks,
+    without_unsound,
+)
 
 # Parameters by name within the encoders that nothing here reads: of a joint encoder's contrastive
 # loss, of masked-image training, and of a pooling that cannot be left out.
@@ -33,15 +42,25 @@ def has_attention_choice(config: PretrainedConfig) -> bool:
     return bool(MODEL_MAPPING[type(config)]._supports_sdpa)
 
 
-def build_encoder(config: PretrainedConfig | None) -> PreTrainedModel | None:
-    """An encoder with new weights, or None for a role that is not filled."""
+def build_encoder(role: str, config: PretrainedConfig | None) -> PreTrainedModel | None:
+    """An encoder with new weights, or None for a role that is not filled.
+
+    Raises:
+        ValueError: If the entries of its configuration do not fit together.
+    """
     if config is None:
         return None
     if not has_attention_choice(config):
         config._attn_implementation = "eager"
     # The dtype of the model around it, not one that the configuration remembers.
     dtype = torch.get_default_dtype()
-    return AutoModel.from_config(config, dtype=dtype, **encoder_options(config))
+    try:
+        return AutoModel.from_config(config, dtype=dtype, **encoder_options(config))
+    except Exception as error:  # each kind fails in its own way on what does not fit together
+        raise ValueError(
+            f"no {config.model_type} encoder can be built from its configuration ({type(error).__name__}: "
+            f"{error}): mend the entry of `{role}` that this names."
+        ) from error
 
 
 class FeatureEncoders(nn.Module):
@@ -65,9 +84,9 @@ class FeatureEncoders(nn.Module):
     def __init__(self, config: MMOrientConfig) -> None:
         super().__init__()
         self.config = config
-        self.joint = build_encoder(config.joint_config)
-        self.text = build_encoder(config.text_config)
-        self.vision = build_encoder(config.vision_config)
+        self.joint = build_encoder("joint_config", config.joint_config)
+        self.text = build_encoder("text_config", config.text_config)
+        self.vision = build_encoder("vision_config", config.vision_config)
         self.apply_freeze()
 
     def apply_freeze(self) -> None:
@@ -88,13 +107,20 @@ class FeatureEncoders(nn.Module):
         """As `nn.Module.train`, but frozen encoders stay in evaluation mode."""
         return super().train(mode and not self.config.freeze_encoders)
 
-    def forward(self, raw: RawInputs, given: FeatureInputs, dtype: torch.dtype) -> EncodedFeatures:
+    def forward(
+        self, raw: RawInputs, given: FeatureInputs, dtype: torch.dtype, checks: ValueChecks | None = None
+    ) -> EncodedFeatures:
         """Features of a batch in `dtype`; shapes as in [`MMOrientModel.forward`].
 
+        Args:
+            raw, given: What `check_inputs` has passed. `given` is filled in.
+            dtype: Of the features.
+            checks: Conditions on other values, which are looked at with those on these. None: there are none.
+
         Raises:
-            ValueError: If an input has no encoder, a feature is missing, or shapes do not fit.
+            ValueError: If an input has no encoder, a feature is missing, or a shape or value does not fit.
         """
-        given.check_companions(raw)
+        self._check(raw, given, checks or ValueChecks())
         self._derive_embeds(given)
         grad = torch.is_grad_enabled() and not self.config.freeze_encoders
         with torch.set_grad_enabled(grad):
@@ -107,6 +133,38 @@ class FeatureEncoders(nn.Module):
         self._derive_embeds(given)
         return complete_features(self.config, raw, given, dtype)
 
+    def _check(self, raw: RawInputs, given: FeatureInputs, checks: ValueChecks) -> None:
+        """What encoders would fail on, and all values with one wait for the device."""
+        texts: list[tuple[str, torch.Tensor | None, PreTrainedModel]] = []
+        if self.text is not None:
+            texts.append(("input_ids", raw.input_ids, self.text))
+        if self.joint is not None:
+            texts.append(("joint_input_ids", raw.joint_input_ids, self.joint.text_model))
+        for name, ids, encoder in texts:
+            if ids is not None:
+                check_tokens(name, ids, text_positions(encoder.config))
+        vision = self.config.vision_config if self.joint is None else self.joint.config.vision_config
+        if raw.pixel_values is not None and vision is not None:
+            check_pictures(raw.pixel_values, vision.num_channels, *picture_sides(vision))
+        arguments = as_arguments(raw, given)
+        if not can_look(next(values for values in arguments.values() if values is not None)):
+            for name in ("image_embeds", "text_embeds", "region_features", "token_features", "task_features"):
+                setattr(given, name, without_unsound(getattr(given, name)))
+            return
+        for name, ids, encoder in texts:
+            gather_id_checks(
+                checks, name, ids, given.text_present, encoder.get_input_embeddings().num_embeddings
+            )
+        if (
+            self.text is not None
+            and _accepts(self.text, "token_type_ids")
+            and self.text.config.type_vocab_size
+        ):
+            types = self.text.config.type_vocab_size
+            gather_id_checks(checks, "token_type_ids", raw.token_type_ids, given.text_present, types)
+        gather_value_checks(checks, arguments)
+        checks.settle()
+
     def _encode_image(self, pixel_values: torch.Tensor, given: FeatureInputs) -> None:
         encoder = self.vision if self.joint is None else self.joint
         if encoder is None:
@@ -115,19 +173,20 @@ class FeatureEncoders(nn.Module):
         wants_embeds = given.image_embeds is None and self.config.needs_embeds
         if not wants_rows and not wants_embeds:
             return
-        pixel_values = _blank_missing(pixel_values, given.image_present).to(encoder.dtype)
+        rows_given = len(pixel_values)
+        pixel_values = _some_row(_blank_missing(pixel_values, given.image_present).to(encoder.dtype))
         if self.joint is not None:
             output = self.joint.get_image_features(pixel_values, return_dict=True)
             rows = output.last_hidden_state[:, joint_prefix_tokens(self.config.joint_config) :]
             if given.image_embeds is None:
-                given.image_embeds = output.pooler_output
+                given.image_embeds = output.pooler_output[:rows_given]
         else:
             rows = self._run_vision(encoder, pixel_values)
             if rows.ndim == 4:  # (B, d, height, width), of convolutional encoders
                 rows = rows.flatten(2).transpose(1, 2)
             rows = rows[:, vision_prefix_tokens(self.config.vision_config) :]
         if given.region_features is None:
-            given.region_features = rows
+            given.region_features = rows[:rows_given]
 
     def _run_vision(self, encoder: nn.Module, pixel_values: torch.Tensor) -> torch.Tensor:
         """The vision encoder's last hidden state."""
@@ -135,7 +194,7 @@ class FeatureEncoders(nn.Module):
         if not has_attention_choice(self.config.vision_config):
             # Convolutions run faster where the channels of a pixel lie side by side.
             pixel_values = pixel_values.contiguous(memory_format=torch.channels_last)
-            together = torch.is_grad_enabled() or torch.compiler.is_compiling() or len(pixel_values) == 0
+            together = torch.is_grad_enabled() or torch.compiler.is_compiling()
             # On CPU one by one: the feature maps of more pictures leave the caches, and their memory is asked
             # of the system anew for every layer. And a picture's features are the same in any batch.
             one_by_one = pixel_values.device.type == "cpu" and not together
@@ -149,8 +208,9 @@ class FeatureEncoders(nn.Module):
         if given.text_embeds is not None or not self.config.needs_embeds:
             return
         ids = _blank_missing(raw.joint_input_ids, given.text_present)
-        output = self.joint.get_text_features(ids, attention_mask=raw.joint_attention_mask, return_dict=True)
-        given.text_embeds = output.pooler_output
+        mask = None if raw.joint_attention_mask is None else _some_row(raw.joint_attention_mask)
+        output = self.joint.get_text_features(_some_row(ids), attention_mask=mask, return_dict=True)
+        given.text_embeds = output.pooler_output[: len(ids)]
 
     def _encode_text(self, raw: RawInputs, given: FeatureInputs) -> None:
         if self.text is None:
@@ -161,10 +221,12 @@ class FeatureEncoders(nn.Module):
         options = {}
         # Some tokenizers give token types to architectures that have none.
         if raw.token_type_ids is not None and _accepts(self.text, "token_type_ids"):
-            options["token_type_ids"] = _blank_missing(raw.token_type_ids, given.text_present)
+            options["token_type_ids"] = _some_row(_blank_missing(raw.token_type_ids, given.text_present))
+        if given.token_mask is not None:
+            options["attention_mask"] = _some_row(given.token_mask)
         ids = _blank_missing(raw.input_ids, given.text_present)
-        output = self.text(ids, attention_mask=given.token_mask, return_dict=True, **options)
-        given.token_features = output.last_hidden_state
+        output = self.text(_some_row(ids), return_dict=True, **options)
+        given.token_features = output.last_hidden_state[: len(ids)]
 
     def _derive_embeds(self, given: FeatureInputs) -> None:
         """e = mean of Q, where there is no joint encoder."""
@@ -178,9 +240,14 @@ class FeatureEncoders(nn.Module):
 
 def _blank_missing(values: Any, present: torch.Tensor | None) -> torch.Tensor:
     """Zeros in the rows that are marked as missing: what they hold must not reach an encoder."""
-    if present is None or present.shape != values.shape[:1]:
-        return values  # a shape that does not fit gets its error with the others'
+    if present is None:
+        return values
     return values.masked_fill(~present.bool().view(-1, *[1] * (values.ndim - 1)), 0)
+
+
+def _some_row(values: torch.Tensor) -> torch.Tensor:
+    """A batch without rows with one of zeros, since encoders fail on none; others as they are."""
+    return values if len(values) else values.new_zeros(1, *values.shape[1:])
 
 
 def _accepts(encoder: PreTrainedModel, name: str) -> bool:

@@ -33,61 +33,41 @@ class FeatureInputs:
     text_present: torch.Tensor | None = None
     task_features: torch.Tensor | None = None
 
-    def check_companions(self, raw: RawInputs) -> None:
-        """Raise a `ValueError` for a tensor that says something about another one that is not given."""
-        has_tokens = raw.input_ids is not None or self.token_features is not None
-        companions = [
-            ("region_mask", self.region_mask, self.region_features is not None, "`region_features`"),
-            ("attention_mask", self.token_mask, has_tokens, "`input_ids` or `token_features`"),
-            ("token_type_ids", raw.token_type_ids, raw.input_ids is not None, "`input_ids`"),
-            (
-                "joint_attention_mask",
-                raw.joint_attention_mask,
-                raw.joint_input_ids is not None,
-                "`joint_input_ids`",
-            ),
-        ]
-        for name, value, has_other, other in companions:
-            if value is not None and not has_other:
-                raise ValueError(
-                    f"`{name}` is given without {other}, so it says nothing: give both, or neither."
-                )
-
 
 @dataclass(frozen=True)
 class Modality:
     """Names of one modality's fields."""
 
-    name: str
     rows: str
     rows_width: str
     mask: str
-    mask_argument: str
     embeds: str
     embeds_width: str
     present: str
 
 
 IMAGE = Modality(
-    name="picture",
     rows="region_features",
     rows_width="region_dim",
     mask="region_mask",
-    mask_argument="region_mask",
     embeds="image_embeds",
     embeds_width="image_embed_dim",
     present="image_present",
 )
 TEXT = Modality(
-    name="text",
     rows="token_features",
     rows_width="token_dim",
     mask="token_mask",
-    mask_argument="attention_mask",
     embeds="text_embeds",
     embeds_width="text_embed_dim",
     present="text_present",
 )
+
+
+def as_arguments(raw: RawInputs, given: FeatureInputs) -> dict[str, torch.Tensor | None]:
+    """All of them by the names that `forward` gives them, None where there is none."""
+    values = {**vars(raw), **vars(given)}
+    return {"attention_mask" if name == "token_mask" else name: value for name, value in values.items()}
 
 
 def masked_mean(rows: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
@@ -106,8 +86,14 @@ def complete_features(
 
     A modality of which nothing is given is missing in all rows; its tensors are filled in and masked.
 
+    Args:
+        config: The model's configuration.
+        raw: What `check_inputs` has passed.
+        given: The same, with what the encoders have made of `raw`.
+        dtype: Of the features.
+
     Raises:
-        ValueError: If nothing is given, a modality is given only in part, or shapes do not fit.
+        ValueError: If a modality is given only in part, or widths do not fit.
     """
     tensors = (
         given.image_embeds,
@@ -119,11 +105,7 @@ def complete_features(
         raw.input_ids,
         raw.joint_input_ids,
     )
-    if not (known := [tensor for tensor in tensors if tensor is not None]):
-        raise ValueError(
-            "neither a picture nor a text is given: give `pixel_values` or `input_ids` (or the "
-            "precomputed features) of at least one modality."
-        )
+    known = [tensor for tensor in tensors if tensor is not None]
     like = known[0].new_empty(known[0].shape[0], dtype=dtype)
     has_raw_text = raw.input_ids is not None or raw.joint_input_ids is not None
     regions, region_mask, has_image = _complete(config, given, IMAGE, like, raw.pixel_values is not None)
@@ -163,16 +145,12 @@ def _complete(
         _check_shape(modality.embeds, embeds, shape, _remedy(config, modality.embeds))
     present = torch.full((batch_size,), is_given, device=like.device)
     if said is not None:
-        _check_shape(modality.present, said, (batch_size,), "with one boolean a row")
-        if not is_given and not torch.compiler.is_compiling() and bool(said.any()):
-            raise ValueError(f"`{modality.present}` marks rows as present, but no {modality.name} is given.")
         present = present & said.bool()
     if rows is None:
         rows = like.new_zeros(batch_size, 1, width)
         return rows, torch.zeros(batch_size, 1, dtype=torch.bool, device=like.device), present
     if mask is None:
         mask = torch.ones(rows.shape[:2], dtype=torch.bool, device=like.device)
-    _check_shape(modality.mask_argument, mask, tuple(rows.shape[:2]), f"an entry a row of `{modality.rows}`")
     if config.needs_rows:
         # A text all of whose tokens are padding is no text, whatever `text_present` says.
         present = present & mask.bool().any(-1)

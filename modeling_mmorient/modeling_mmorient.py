@@ -11,12 +11,19 @@ from .calibration import decisions, probabilities
 from .configuration_mmorient import MMOrientConfig
 from .edit_lock import EditLock
 from .encoders import FeatureEncoders
-from .feature_inputs import FeatureInputs, RawInputs
+from .feature_inputs import FeatureInputs, RawInputs, as_arguments
 from .features import EncodedFeatures
 from .global_batch import GlobalBatch
 from .hima import HierarchicalAttention
+from .input_checks import ValueChecks, can_look, check_inputs, gather_place_checks, unsound
+from .label_checks import check_counts, check_labels
 from .modality_dropout import ModalityDropout
-from .multitask import MultifeatureLearner, MultitaskHeads, UncertaintyWeighting, multitask_loss
+from .multitask import (
+    MultifeatureLearner,
+    MultitaskHeads,
+    UncertaintyWeighting,
+    checked_loss,
+)
 from .outputs import MMOrientModelOutput, MMOrientMultitaskOutput
 from .pretrained_model import MMOrientPreTrainedModel
 from .reference_bank import ReferenceBank
@@ -68,6 +75,7 @@ class MMOrientModel(MMOrientPreTrainedModel):
         output_graph_health: bool = False,
         output_neighbors: bool = False,
         gather_batch: bool = False,
+        value_checks: ValueChecks | None = None,
     ) -> MMOrientModelOutput | tuple[Any, ...]:
         """Fuse the features of a batch.
 
@@ -97,9 +105,15 @@ class MMOrientModel(MMOrientPreTrainedModel):
             output_neighbors: Return the rows' neighbours among the references.
             gather_batch: In data-parallel training, let HIMA's stage 2, and relation graphs that join the
                 batch, span the batches of all processes, which then all have to call this at the same time.
+            value_checks: Conditions on values that are looked at with those on the inputs, so that the device
+                is waited for once. Defaults to none.
+
+        Masks hold True and False, or 1 and 0, of any dtype. Features are finite and at most 1e9. Where nobody
+        can look at values (`torch.compile`, `torch.export`), a row with others answers NaN, it alone.
 
         Raises:
-            ValueError: If an input has no encoder, a feature is missing, or shapes do not fit.
+            ValueError: If an input has no encoder, a feature is missing, or a type, dtype, shape, device or
+                value does not fit, naming the argument, what was given, and the remedy.
         """
         raw = RawInputs(pixel_values, input_ids, token_type_ids, joint_input_ids, joint_attention_mask)
         given = FeatureInputs(
@@ -113,13 +127,20 @@ class MMOrientModel(MMOrientPreTrainedModel):
             text_present,
             task_features,
         )
-        features = self.feature_encoders(raw, given, self.feature_dtype)
+        checks = value_checks or ValueChecks()
+        like = check_inputs({**as_arguments(raw, given), "own_reference": own_reference})
+        self.check_device(like)
+        bank, g = self._references_in_use(like.device)
+        if own_reference is not None:
+            own_reference = own_reference.long()
+            if bank is not None and can_look(own_reference):
+                gather_place_checks(checks, own_reference, len(bank))
+        features = self.feature_encoders(raw, given, self.feature_dtype, checks)
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
         if output_attentions is None:
             output_attentions = self.config.output_attentions
         hidden = features if output_hidden_states else None
-        bank, g = self._references_in_use(features.image_present.device)
         if own_reference is None and bank is not None and self.training and self.relations is not None:
             own_reference = self._copies(bank, features)
         features = self.modality_dropout(features)
@@ -177,7 +198,10 @@ class MMOrientModel(MMOrientPreTrainedModel):
         if self.config.graph_scope == "batch":
             return None
         queries = {"image": features.image_embeds, "text": features.text_embeds}
-        present = {"image": features.image_present, "text": features.text_present}
+        present = {
+            "image": features.image_present & ~unsound(features.image_embeds),
+            "text": features.text_present & ~unsound(features.text_embeds),
+        }
         with torch.autocast(features.image_embeds.device.type, enabled=False):
             return bank.copies(queries, present)
 
@@ -250,6 +274,10 @@ class MMOrientForMultitaskClassification(MMOrientPreTrainedModel):
         Raises:
             ValueError: Also if labels name an unknown task, or have a value or shape it cannot have.
         """
+        checks = ValueChecks()
+        if labels is not None:
+            labels = check_labels(self.heads.specs, labels, checks)
+            num_items_in_batch = check_counts(num_items_in_batch, labels, checks)
         fused = self.mmorient(
             pixel_values=pixel_values,
             input_ids=input_ids,
@@ -271,6 +299,7 @@ class MMOrientForMultitaskClassification(MMOrientPreTrainedModel):
             output_graph_health=output_graph_health,
             output_neighbors=output_neighbors or self.votes is not None,
             gather_batch=gather_batch,
+            value_checks=checks,
             return_dict=True,
         )
         logits = self.heads(self.learner(fused.pooler_output))
@@ -285,7 +314,7 @@ class MMOrientForMultitaskClassification(MMOrientPreTrainedModel):
             }
         loss = None
         if labels is not None:
-            loss = multitask_loss(self.heads.specs, logits, labels, num_items_in_batch, self.loss_weighting)
+            loss = checked_loss(self.heads.specs, logits, labels, num_items_in_batch, self.loss_weighting)
         return MMOrientMultitaskOutput(
             loss=loss,
             logits=logits,

@@ -6,10 +6,8 @@ import torch
 from torch import nn
 
 from .configuration_mmorient import MMOrientConfig
+from .label_checks import IGNORE_INDEX, check_counts, check_label_shapes, check_labels
 from .task_specs import TaskSpec
-
-# Entries of labels that are not known; PyTorch's convention.
-IGNORE_INDEX = -100
 
 
 class MultifeatureLearner(nn.Sequential):
@@ -166,67 +164,34 @@ def multitask_loss(
     Raises:
         ValueError: If the labels name an unknown task, or hold a value or shape that the task cannot have.
     """
-    checked = check_labels(specs, logits, labels)
-    if num_labeled is not None and not (
-        isinstance(num_labeled, Mapping) and all(name in num_labeled for name in checked)
-    ):
-        raise ValueError(
-            f"`num_items_in_batch` is {num_labeled!r}: give a dict with the number of known labels of each "
-            f"of the tasks {list(checked)}, or None."
-        )
+    checked = check_labels(specs, labels)
+    return checked_loss(specs, logits, checked, check_counts(num_labeled, checked), weighting)
+
+
+def checked_loss(
+    specs: Mapping[str, TaskSpec],
+    logits: Mapping[str, torch.Tensor],
+    labels: Mapping[str, torch.Tensor],
+    num_labeled: Mapping[str, torch.Tensor] | None = None,
+    weighting: UncertaintyWeighting | None = None,
+) -> torch.Tensor:
+    """As `multitask_loss`, of what `check_labels` and `check_counts` have passed."""
+    some = next(iter(logits.values()))
+    check_label_shapes(specs, labels, len(some), some.device)
     losses, shares = [], []
     for name, spec in specs.items():
-        values, count = checked.get(name), None
+        values, count = labels.get(name), None
         if values is None:
             # The head stays part of the graph, as distributed training needs it to.
             shape = logits[name].shape if spec.kind == "multilabel" else logits[name].shape[:1]
             values = torch.full(shape, IGNORE_INDEX, device=logits[name].device)
         elif num_labeled is not None:
-            count = num_labeled[name]
+            count = num_labeled[name].to(values.device)
         known = (values != IGNORE_INDEX).sum()
-        total = known if count is None else torch.as_tensor(count, device=known.device)
+        total = known if count is None else count
         losses.append(task_loss(spec, logits[name], values, total))
         shares.append(known / total.clamp(min=1))
     stacked = torch.stack(losses)
     if weighting is not None:
         stacked = weighting(stacked, torch.stack(shares))
     return (stacked * stacked.new_tensor([spec.weight for spec in specs.values()])).sum()
-
-
-def check_labels(
-    specs: Mapping[str, TaskSpec], logits: Mapping[str, torch.Tensor], labels: Mapping[str, torch.Tensor]
-) -> dict[str, torch.Tensor]:
-    """The labels as int64, or a `ValueError` that names the task and the value where they do not fit."""
-    if not isinstance(labels, Mapping):
-        raise ValueError(
-            f"`labels` is a {type(labels).__name__}: give a dict from task name to class indices, "
-            f"with {IGNORE_INDEX} for rows that are not labelled. The tasks are {list(specs)}."
-        )
-    for name in labels:
-        if name not in specs:
-            raise ValueError(f"`labels` has the task {name!r}: the model's tasks are {list(specs)}.")
-    return {name: _check_task_labels(specs[name], logits[name], values) for name, values in labels.items()}
-
-
-def _check_task_labels(spec: TaskSpec, logits: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    if not isinstance(values, torch.Tensor):
-        raise ValueError(f"`labels[{spec.name!r}]` is a {type(values).__name__}: give a tensor of integers.")
-    expected = tuple(logits.shape) if spec.kind == "multilabel" else (logits.shape[0],)
-    if tuple(values.shape) != expected:
-        raise ValueError(
-            f"`labels[{spec.name!r}]` has the shape {tuple(values.shape)}: "
-            f"a {spec.kind} task needs {expected}."
-        )
-    if values.is_floating_point() and spec.kind != "multilabel":
-        raise ValueError(f"`labels[{spec.name!r}]` is {values.dtype}: give class indices as integers.")
-    whole = values.long()
-    if torch.compiler.is_compiling() or values.numel() == 0:
-        return whole
-    top = 1 if spec.kind == "multilabel" else spec.num_labels - 1
-    wrong = (whole != values) | ((whole != IGNORE_INDEX) & ((whole < 0) | (whole > top)))
-    if bool(wrong.any()):
-        raise ValueError(
-            f"`labels[{spec.name!r}]` has the value {values[wrong][0].item()}: labels are whole numbers "
-            f"from 0 to {top}, and {IGNORE_INDEX} stands for not labelled."
-        )
-    return whole

@@ -4,15 +4,16 @@ import math
 from typing import Any
 
 import torch
-from torch import nn
+from torch import distributed, nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 from transformers import initialization as init
 
 from .configuration_mmorient import ENCODER_ROLES, MMOrientConfig
 from .encoders import FeatureEncoders, encoder_options, has_attention_choice
-from .feature_inputs import FeatureInputs, RawInputs
+from .feature_inputs import FeatureInputs, RawInputs, as_arguments
 from .features import EncodedFeatures
 from .hima import AttentionPooling, BatchBias, HierarchicalAttention, MonomodalAttention
+from .input_checks import check_inputs
 from .multitask import OrdinalHead, UncertaintyWeighting
 from .referenced_model import ReferencedModel
 from .relation_graph import CrossModalRelationLearning
@@ -136,6 +137,22 @@ class MMOrientPreTrainedModel(SavedModel, ReferencedModel, PreTrainedModel):
                 return weight.dtype
         return torch.get_default_dtype()
 
+    def check_device(self, values: torch.Tensor) -> None:
+        """Raise a `ValueError` if inputs are not where the model is.
+
+        Where it is depends on the moment for models that are split or sharded over devices: those move inputs
+        or parameters themselves, and nothing is checked.
+        """
+        sharded = distributed.is_available() and distributed.is_initialized()
+        if torch.compiler.is_compiling() or sharded or hasattr(self, "hf_device_map"):
+            return
+        weight = next(self.parameters(), None)
+        if weight is not None and not weight.is_meta and weight.device != values.device:
+            raise ValueError(
+                f"the inputs are on the device {values.device} and the model on {weight.device}: move one of "
+                "them (`.to(device)`)."
+            )
+
     @property
     def encoders(self) -> FeatureEncoders:
         """The encoders of the base model."""
@@ -181,4 +198,6 @@ class MMOrientPreTrainedModel(SavedModel, ReferencedModel, PreTrainedModel):
         inputs["token_mask"] = inputs.pop("attention_mask", None)
         if unknown := [name for name in inputs if name not in feature_names]:
             raise TypeError(f"`encode` got {unknown}: it takes the inputs of `forward`, without labels.")
-        return self.encoders(raw, FeatureInputs(**inputs), self.feature_dtype)
+        given = FeatureInputs(**inputs)
+        self.check_device(check_inputs(as_arguments(raw, given)))
+        return self.encoders(raw, given, self.feature_dtype)

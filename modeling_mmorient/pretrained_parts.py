@@ -9,8 +9,7 @@ from transformers import AutoConfig, AutoTokenizer, ViTImageProcessorPil
 # From its module: transformers 5.17 otherwise hands out a stand-in that asks for torchvision.
 from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
-# The positions of these begin behind that of the padding token.
-OFFSET_KINDS = ("camembert", "mpnet", "roberta", "xlm-roberta")
+from .encoder_kinds import OFFSET_KINDS
 
 
 def load_config(source: Any) -> Any:

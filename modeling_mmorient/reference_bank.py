@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers.utils import CONFIG_NAME, logging
 
-from .multitask import IGNORE_INDEX
+from .label_checks import IGNORE_INDEX
 from .reference_checks import (
     WIDTHS,
     check_embeds,
@@ -22,7 +22,13 @@ from .reference_checks import (
 )
 from .reference_contents import ReferenceContents
 from .reference_embeds import STORAGE_DTYPES, StoredEmbeds
-from .reference_files import is_tensors_file, read_references, references_digest, write_references
+from .reference_files import (
+    REFERENCES_NAME,
+    is_tensors_file,
+    read_references,
+    references_digest,
+    write_references,
+)
 from .saved_folder import read_whole, save_whole
 from .searched_references import SearchedReferences
 from .task_changes import label_order
@@ -211,8 +217,13 @@ class ReferenceBank(SearchedReferences):
     def read(cls, folder: Path) -> tuple[ReferenceBank, str]:
         """As `load`, from a folder that nobody writes to meanwhile; with the digest of `references.json`."""
         tensors, facts, digest = read_references(folder)
-        settings, ids = check_facts(facts, folder)
-        bank = ReferenceBank(**settings)
+        try:
+            settings, ids = check_facts(facts, folder)
+            bank = ReferenceBank(**settings)
+        except ValueError as error:
+            raise ValueError(
+                f"{folder / REFERENCES_NAME} describes no bank: {error} Save the bank again."
+            ) from error
         embeds, labels = check_stored(tensors, ids, bank.widths, bank.dtype, bank.tasks, folder)
         bank._references = ReferenceContents(embeds, ids, labels, bank.tasks)
         return bank, digest

@@ -5,13 +5,15 @@ All raise a ValueError that names the argument or file, the value and the remedy
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from .multitask import IGNORE_INDEX, check_labels
+from .input_checks import MAX_ENTRY, check_dense
+from .label_checks import IGNORE_INDEX, check_label_shapes, check_labels
 from .reference_embeds import STORAGE_DTYPES, StoredEmbeds
 from .task_specs import TaskSpec, parse_tasks
 
@@ -76,13 +78,26 @@ def check_embeds(
         _check_tensor(name, values, (count, width))
         _check_tensor(f"present[{modality!r}]", has, (count,), "bool")
         values, has = values.detach().cpu(), has.cpu()
-        if row := _first(has & ~values.float().isfinite().all(-1)):
+        norms = torch.linalg.vector_norm(values.double(), dim=-1)
+        if row := _first(has & ~(norms <= largest_norm(modality, width))):
+            what = "too large" if values[row[0]].isfinite().all() else "not finite"
             raise ValueError(
-                f"`{name}` is not finite in row {row[0]}, which is present: leave the reference out, or "
-                "say in `present` that it lacks the modality."
+                f"`{name}` is {what} in row {row[0]}, which is present (its norm is {norms[row[0]]:g}, and "
+                f"at most {largest_norm(modality, width):g} is taken): leave the reference out, or say in "
+                "`present` that it lacks the modality."
             )
         checked[modality] = values, has
     return checked
+
+
+def largest_norm(name: str, width: int) -> float:
+    """The largest norm of what may be stored of a reference: of its embedding, or of HIMA's vector.
+
+    One reference alone could otherwise decide the answers of all rows, or make them NaN. HIMA's vectors are
+    means of vectors at mean 0 and variance 1, so that their norm is at most sqrt(width); twice that leaves
+    room for rounding.
+    """
+    return math.sqrt(width) * (2.0 if name in VECTORS else MAX_ENTRY)
 
 
 def check_somewhere(ids: Sequence[str], present: Sequence[torch.Tensor]) -> None:
@@ -105,13 +120,12 @@ def check_reference_labels(
     count: int, labels: Mapping[str, torch.Tensor], tasks: Mapping[str, TaskSpec]
 ) -> dict[str, torch.Tensor]:
     """Labels of `count` references by task, of every task, on the CPU."""
-    # `check_labels` compares with logits, of which it reads nothing but the shapes.
-    logits = {name: torch.empty(count, spec.num_labels, device="meta") for name, spec in tasks.items()}
-    checked = check_labels(tasks, logits, labels)
+    checked = {name: values.cpu() for name, values in check_labels(tasks, labels).items()}
+    check_label_shapes(tasks, checked, count, torch.device("cpu"))
     full = {}
     for name, spec in tasks.items():
         shape = (count, spec.num_labels) if spec.kind == "multilabel" else (count,)
-        full[name] = checked[name].cpu() if name in checked else torch.full(shape, IGNORE_INDEX)
+        full[name] = checked[name] if name in checked else torch.full(shape, IGNORE_INDEX)
     return full
 
 
@@ -121,8 +135,12 @@ def check_search(
     width: int,
     k: int | None,
     threshold: float | None,
+    checked: bool,
 ) -> None:
-    """Queries (B, width) of which those that are present are finite, and how many neighbours they seek."""
+    """Queries (B, width) of which those that are present are finite, and how many neighbours they seek.
+
+    Values that are `checked` already are not looked at.
+    """
     _check_tensor("queries", queries, (None, width))
     _check_tensor("present", present, (len(queries),), "bool")
     if k is None and threshold is None:
@@ -131,17 +149,19 @@ def check_search(
         raise ValueError(f"`k` is {k!r}: give a whole number of at least 1.")
     if threshold is not None and not -1 <= threshold <= 1:
         raise ValueError(f"`threshold` is {threshold!r}: a cosine is a number in [-1, 1].")
-    if row := _first(present & ~queries.float().isfinite().all(-1)):
+    if not checked and (row := _first(present & ~queries.float().isfinite().all(-1))):
         raise ValueError(
             f"`queries` is not finite in row {row[0]}, which is present: say in `present` that it lacks the "
             "modality, or look where the value comes from."
         )
 
 
-def check_exclude(exclude: torch.Tensor, queries: int, references: int) -> None:
-    """(queries,) or (queries, any) of places in a bank of so many references, or -1."""
+def check_exclude(exclude: torch.Tensor, queries: int, references: int, checked: bool) -> None:
+    """(queries,) or (queries, any) of places in a bank of so many references, or -1; see `check_search`."""
     several = isinstance(exclude, torch.Tensor) and exclude.ndim == 2
     _check_tensor("exclude", exclude, (queries, None) if several else (queries,), "int64")
+    if checked:
+        return
     wrong = exclude[(exclude < -1) | (exclude >= references)]
     if wrong.numel():
         raise ValueError(
@@ -198,16 +218,20 @@ def check_stored(
     for name in widths:
         codes, scales, present = (tensors[f"{name}_{part}"] for part in ("codes", "scales", "present"))
         stored = StoredEmbeds.of_codes(codes, scales, present)
-        sound = stored.norms.isfinite() & scales.isfinite() & (scales >= 0)
+        sound = (stored.norms * scales <= largest_norm(name, widths[name])) & (scales >= 0)
         if row := _first(~sound | (~present & (stored.norms > 0))):
             raise ValueError(
                 f"the tensors in {folder} have a {name} embedding of reference {ids[row[0]]!r} that is not "
-                "finite, or that is said to be missing: save the bank again."
+                f"finite, larger than {largest_norm(name, widths[name]):g}, or said to be missing: save the "
+                "bank again."
             )
         embeds[name] = stored
     check_somewhere(ids, [stored.present for stored in embeds.values()])
     labels = {name: tensors[f"labels/{name}"] for name in tasks}
-    return embeds, check_reference_labels(count, labels, tasks)
+    try:
+        return embeds, check_reference_labels(count, labels, tasks)
+    except ValueError as error:
+        raise ValueError(f"the tensors in {folder} do not fit: {error} Save the bank again.") from None
 
 
 def _is_id(name: Any) -> bool:
@@ -222,6 +246,9 @@ def _is_id(name: Any) -> bool:
 def _check_tensor(name: str, values: Any, shape: tuple[int | None, ...], kind: str = "float") -> None:
     if not isinstance(values, torch.Tensor):
         raise ValueError(f"`{name}` is a {type(values).__name__}: give a tensor.")
+    check_dense(name, values)
+    if values.is_meta:
+        raise ValueError(f"`{name}` is on the meta device, which has no values: give a tensor with some.")
     pairs = zip(values.shape, shape, strict=False)
     if values.ndim != len(shape) or any(wanted is not None and own != wanted for own, wanted in pairs):
         needed = tuple("any" if size is None else size for size in shape)

@@ -4,6 +4,7 @@ import torch
 
 from .configuration_mmorient import MMOrientConfig
 from .features import EncodedFeatures, GraphHealth
+from .input_checks import unsound
 from .reference_bank import ReferenceBank
 
 
@@ -33,20 +34,21 @@ class ReferenceGraphs:
             ("image", features.image_embeds, features.image_present),
             ("text", features.text_embeds, features.text_present),
         )
+        self.present = {modality: present for modality, _, present in searched}
         # Mixed precision has no place where cosines are compared.
         with torch.no_grad(), torch.autocast(bank.device.type, enabled=False):
             self.neighbors = {
                 modality: bank.neighbors(
                     modality,
                     embeds,
-                    present,
+                    # What is not finite is near nobody, and makes its row's answer NaN by itself.
+                    present & ~unsound(embeds),
                     getattr(config, f"{modality}_neighbors"),
                     getattr(config, f"{modality}_threshold"),
                     own,
                 )
                 for modality, embeds, present in searched
             }
-        self.present = {modality: present for modality, _, present in searched}
 
     @torch.compiler.disable
     def mean(self, nodes: str, graph: str, x: torch.Tensor) -> torch.Tensor:

@@ -108,10 +108,11 @@ class ShardedReferences(ReferenceBank):
         k: int | None = None,
         threshold: float | None = None,
         exclude: torch.Tensor | None = None,
+        checked: bool = False,
     ) -> Neighbors:
         """As [`ReferenceBank.search`], among the references of all processes."""
         with self._together(f"search({modality!r}, k={k}, threshold={threshold})"):
-            present = self._check_search(modality, queries, present, k, threshold, exclude)
+            present = self._check_search(modality, queries, present, k, threshold, exclude, checked)
         return self._search_parts(modality, queries.float(), present, k, threshold, exclude)
 
     def neighbor_sum(self, modality: str, neighbors: Neighbors) -> tuple[torch.Tensor, torch.Tensor]:

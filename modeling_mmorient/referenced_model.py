@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
+from transformers.utils import logging
 
 from .edit_lock import EditLock
 from .features import EncodedFeatures, GraphHealth
@@ -15,6 +18,8 @@ from .hima import OTHERS
 from .reference_bank import ReferenceBank
 from .reference_checks import MODALITIES
 from .reference_health import bank_health
+
+logger = logging.get_logger(__name__)
 
 
 class ReferencedModel:
@@ -249,6 +254,35 @@ class ReferencedModel:
         base.stored_references = self._fitted(bank)
         if self._stage2():
             base.hima.keep(base.stored_references.state if settled else None)
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        """As `Module._save_to_state_dict`; beside the weights stands which references they belong to."""
+        super()._save_to_state_dict(destination, prefix, keep_vars)  # type: ignore[misc]
+        if self.base_model is self:  # type: ignore[attr-defined]
+            destination._metadata[prefix[:-1]]["references"] = self._named_references()
+
+    def _load_from_state_dict(
+        self, state_dict: Any, prefix: str, local_metadata: Mapping[str, Any], *args: Any
+    ) -> None:
+        """As `Module._load_from_state_dict`; warns where the weights belong to other references."""
+        if self.base_model is self:  # type: ignore[attr-defined]
+            own, saved = self._named_references(), local_metadata.get("references")
+            digest = state_dict.get(f"{prefix}hima.references_digest")
+            some = digest is not None and bool(digest.any())  # in files that `save_pretrained` wrote
+            if saved != own if saved is not None else some:
+                number = "some" if saved is None else saved["number"]
+                logger.warning(
+                    f"the weights were saved with {number} references, which a state dict does not hold. The "
+                    f"model has {own['number'] or 'no'} references, and answers by what it has. Load the "
+                    "saved folder with `from_pretrained`, or set `model.references`, if others are meant."
+                )
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *args)  # type: ignore[misc]
+
+    def _named_references(self) -> dict[str, Any]:
+        """How many references there are, and a digest of their ids."""
+        bank: ReferenceBank | None = self.stored_references  # type: ignore[attr-defined]
+        ids = () if bank is None else bank.ids
+        return {"number": len(ids), "ids": hashlib.sha256(json.dumps(ids).encode()).hexdigest()}
 
     def reference_health(self) -> dict[str, GraphHealth]:
         """How well connected the references are, by graph: up to 1,000 of them as queries for the others."""

@@ -166,6 +166,7 @@ class SearchedReferences:
         k: int | None = None,
         threshold: float | None = None,
         exclude: torch.Tensor | None = None,
+        checked: bool = False,
     ) -> Neighbors:
         """The references most similar to each query, by the cosine in float64 of what is stored.
 
@@ -183,12 +184,13 @@ class SearchedReferences:
             threshold: Neighbours are more similar than that. None: no threshold.
             exclude: (B,) the reference that is the query itself, -1 where there is none; see `places`. Or
                 (B, m), where several are (its views, copies), with -1 where there are no more.
+            checked: Values of queries and of `exclude` are known to fit, and are not looked at.
 
         Raises:
             ValueError: If an argument does not fit, or a present query is not finite; if k is None and the
                 modality has an index.
         """
-        present = self._check_search(modality, queries, present, k, threshold, exclude)
+        present = self._check_search(modality, queries, present, k, threshold, exclude, checked)
         index = self._references.indexes.get(modality)
         return find_neighbors(self._stored(modality), queries, present, k, threshold, exclude, index)
 
@@ -200,14 +202,15 @@ class SearchedReferences:
         k: int | None,
         threshold: float | None,
         exclude: torch.Tensor | None,
+        checked: bool,
     ) -> torch.Tensor:
         """Which queries are present, (B,), if a search's arguments fit."""
         self._stored(modality)
         if present is None:
             present = torch.ones(len(queries), dtype=torch.bool, device=queries.device)
-        check_search(queries, present, self.widths[modality], k, threshold)
+        check_search(queries, present, self.widths[modality], k, threshold, checked)
         if exclude is not None:
-            check_exclude(exclude, len(queries), len(self))
+            check_exclude(exclude, len(queries), len(self), checked)
         if k is None and modality in self._references.indexes:
             raise ValueError(
                 f"`k` is None, and the {modality} index finds a number of neighbours only: give `k` beside "
@@ -226,6 +229,8 @@ class SearchedReferences:
     ) -> Neighbors:
         """What `search` finds with `own` as `exclude`, for rows that may be references themselves.
 
+        Present queries are finite, and `own` are places or -1: nobody looks here.
+
         What is found for such a row is remembered until the bank, the row's embedding or `own` changes (16
         bytes for each of k neighbours and 16 more of each reference); without k nothing is.
         """
@@ -233,19 +238,19 @@ class SearchedReferences:
         columns = own.unsqueeze(-1) if own is not None and own.ndim == 1 else own
         fits = columns is not None and columns.ndim == 2 and len(columns) == len(queries)
         if columns is None or k is None or not fits or not columns.shape[1] or not len(self):
-            return self.search(modality, queries, present, k, threshold, own)
+            return self.search(modality, queries, present, k, threshold, own, checked=True)
         key = modality, k, threshold
         memory = self._references.found.get(key)
         if memory is None:
             memory = RememberedNeighbors(len(self), k, self.device)
             memory = self._references.found.setdefault(key, memory)
         places = columns.amax(-1)
-        places = places.masked_fill(places >= len(self), -1)
+        places = places.masked_fill(places >= len(self), -1).clamp(min=-1)
         prints = query_prints(queries.masked_fill(~present.unsqueeze(-1), 0.0), columns)
         known, found = memory.recall(places, prints)
         new = (~known).nonzero().squeeze(-1)
         # Once, and be it for no row: with references that are split over processes all of them search.
-        sought = self.search(modality, queries[new], present[new], k, threshold, columns[new])
+        sought = self.search(modality, queries[new], present[new], k, threshold, columns[new], checked=True)
         memory.keep(places[new], prints[new], sought)
         found.indices[new], found.similarities[new] = sought.indices, sought.similarities
         return found
@@ -260,7 +265,7 @@ class SearchedReferences:
 
         Args:
             queries: By modality, (B, d).
-            present: By modality, (B,), True = the row has it.
+            present: By modality, (B,), True = the row has it, and it is finite.
         """
         exactly = copy.copy(self)
         exactly._references = self._references.replace(indexes={})
@@ -269,7 +274,7 @@ class SearchedReferences:
             has = present[modality]
             stored = StoredEmbeds.encode(queries[modality].cpu(), has.cpu(), STORAGE_DTYPES[self.dtype])
             query = stored.decode(torch.arange(len(has))).to(self.device)
-            found = exactly.search(modality, query, has, threshold=COPY_COSINE).indices
+            found = exactly.search(modality, query, has, threshold=COPY_COSINE, checked=True).indices
             rows, columns = (found >= 0).nonzero().unbind(-1)
             places = found[rows, columns]
             alike = self.present[other][places] == present[other][rows]

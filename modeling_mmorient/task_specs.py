@@ -1,11 +1,16 @@
 """What the model is asked: tasks, their labels and kinds, as they are written in `config.json`."""
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from .shown_values import shown
+
 TASK_KINDS = ("multiclass", "multilabel", "ordinal")
+# Of weights: products of these with losses stay finite.
+LARGEST_FACTOR = 1e9
+# More than any data set has: a configuration from anywhere may not ask for any number of heads and rows.
+MAX_TASKS, MAX_LABELS = 1_000, 100_000
 
 
 @dataclass(frozen=True)
@@ -66,21 +71,23 @@ def parse_tasks(tasks: TaskInput) -> dict[str, TaskSpec]:
     Raises:
         ValueError: For anything else, naming the task, the value and the remedy.
     """
+    if isinstance(tasks, Mapping | Sequence) and len(tasks) > MAX_TASKS:
+        raise ValueError(f"`tasks` names {len(tasks)}: more than {MAX_TASKS:,} are refused.")
     if isinstance(tasks, Mapping):
         named: Iterable[tuple[Any, Any]] = tasks.items()
     elif isinstance(tasks, Sequence) and not isinstance(tasks, str):
         named = [_split_name(entry) for entry in tasks]
     else:
         raise ValueError(
-            f"`tasks` is {tasks!r}: give a dict from task name to its labels, "
+            f"`tasks` is {shown(tasks)}: give a dict from task name to its labels, "
             'for example {"sentiment": ["negative", "neutral", "positive"]}.'
         )
     specs: dict[str, TaskSpec] = {}
     for name, entry in named:
         if not isinstance(name, str) or not name.strip():
-            raise ValueError(f"`tasks` has the name {name!r}: a task's name is a non-empty string.")
+            raise ValueError(f"`tasks` has the name {shown(name)}: a task's name is a non-empty string.")
         if name in specs:
-            raise ValueError(f"`tasks` names {name!r} twice: give each task a name of its own.")
+            raise ValueError(f"`tasks` names {shown(name)} twice: give each task a name of its own.")
         specs[name] = _parse_task(name, entry)
     if not specs:
         raise ValueError('`tasks` is empty: name at least one, for example {"humour": ["no", "yes"]}.')
@@ -89,7 +96,7 @@ def parse_tasks(tasks: TaskInput) -> dict[str, TaskSpec]:
 
 def _split_name(entry: Any) -> tuple[Any, Any]:
     if not isinstance(entry, Mapping) or "name" not in entry:
-        raise ValueError(f'`tasks` holds {entry!r}: in a list every task is a dict with a "name".')
+        raise ValueError(f'`tasks` holds {shown(entry)}: in a list every task is a dict with a "name".')
     return entry["name"], {key: value for key, value in entry.items() if key != "name"}
 
 
@@ -99,7 +106,7 @@ def _parse_task(name: str, entry: Any) -> TaskSpec:
         unknown = sorted(str(key) for key in entry if key not in allowed)
         if unknown or "labels" not in entry:
             raise ValueError(
-                f"task {name!r} has the keys {sorted(map(str, entry))}: "
+                f"task {shown(name)} has the keys {shown(sorted(map(str, entry)))}: "
                 f'"labels" is needed, and of {allowed} only.'
             )
         options = dict(entry)
@@ -108,23 +115,25 @@ def _parse_task(name: str, entry: Any) -> TaskSpec:
         labels, options = entry, {}
     kind = options.get("kind", "multiclass")
     if kind not in TASK_KINDS:
-        raise ValueError(f"task {name!r} has the kind {kind!r}: choose one of {list(TASK_KINDS)}.")
+        raise ValueError(f"task {shown(name)} has the kind {shown(kind)}: choose one of {list(TASK_KINDS)}.")
     checked = _check_labels(name, labels, kind)
     weight = _check_factor(name, "weight", options.get("weight", 1.0))
     class_weights = options.get("class_weights")
     if class_weights is not None:
         if not isinstance(class_weights, list | tuple) or len(class_weights) != len(checked):
             raise ValueError(
-                f"task {name!r} has class_weights {class_weights!r}: give one number for each of its "
-                f"{len(checked)} labels, or None."
+                f"task {shown(name)} has class_weights {shown(class_weights)}: give one number for each of "
+                f"its {len(checked)} labels, or None."
             )
         class_weights = tuple(_check_factor(name, "class_weights", value) for value in class_weights)
     smoothing = _check_factor(name, "label_smoothing", options.get("label_smoothing", 0.0))
     if smoothing >= 1:
-        raise ValueError(f"task {name!r} has label_smoothing {smoothing!r}: give a number in [0, 1).")
+        raise ValueError(
+            f"task {shown(name)} has label_smoothing {shown(smoothing)}: give a number in [0, 1)."
+        )
     temperature = _check_factor(name, "temperature", options.get("temperature", 1.0))
     if temperature == 0:
-        raise ValueError(f"task {name!r} has temperature {temperature!r}: give a number above 0.")
+        raise ValueError(f"task {shown(name)} has temperature {shown(temperature)}: give a number above 0.")
     thresholds = _check_thresholds(name, options.get("thresholds"), kind, len(checked))
     return TaskSpec(name, checked, kind, weight, class_weights, smoothing, temperature, thresholds)
 
@@ -132,15 +141,19 @@ def _parse_task(name: str, entry: Any) -> TaskSpec:
 def _check_labels(name: str, labels: Any, kind: str) -> tuple[str, ...]:
     least = 1 if kind == "multilabel" else 2
     if isinstance(labels, str) or not isinstance(labels, Sequence):
-        raise ValueError(f"task {name!r} has the labels {labels!r}: give a list of strings.")
+        raise ValueError(f"task {shown(name)} has the labels {shown(labels)}: give a list of strings.")
+    if len(labels) > MAX_LABELS:
+        raise ValueError(
+            f"task {shown(name)} has {len(labels)} labels: more than {MAX_LABELS:,} are refused."
+        )
     if not all(isinstance(label, str) and label for label in labels):
         raise ValueError(
-            f"task {name!r} has the labels {list(labels)!r}: each is a non-empty string. (YAML reads an "
-            "unquoted yes or no as true or false.)"
+            f"task {shown(name)} has the labels {shown(list(labels))}: each is a non-empty string. (YAML "
+            "reads an unquoted yes or no as true or false.)"
         )
     if len(labels) < least or len(set(labels)) != len(labels):
         raise ValueError(
-            f"task {name!r} has the labels {list(labels)!r}: a {kind} task needs at least {least}, "
+            f"task {shown(name)} has the labels {shown(list(labels))}: a {kind} task needs at least {least}, "
             "each of them once."
         )
     return tuple(labels)
@@ -151,19 +164,24 @@ def _check_thresholds(name: str, values: Any, kind: str, num_labels: int) -> tup
         return None
     if kind != "multilabel" and num_labels > 2:
         raise ValueError(
-            f"task {name!r} has thresholds {values!r}: of its {num_labels} classes the most probable one is "
-            "the answer. Leave them out; they are for multilabel tasks and tasks with two labels."
+            f"task {shown(name)} has thresholds {shown(values)}: of its {num_labels} classes the most "
+            "probable one is the answer. Leave them out; they are for multilabel tasks and tasks with two "
+            "labels."
         )
     number = num_labels if kind == "multilabel" else 1
     if not isinstance(values, list | tuple) or len(values) != number:
-        raise ValueError(f"task {name!r} has thresholds {values!r}: give a list of {number}, or None.")
+        raise ValueError(
+            f"task {shown(name)} has thresholds {shown(values)}: give a list of {number}, or None."
+        )
     checked = tuple(_check_factor(name, "thresholds", value) for value in values)
     if not all(0 < value < 1 for value in checked):
-        raise ValueError(f"task {name!r} has thresholds {values!r}: each is a number in (0, 1).")
+        raise ValueError(f"task {shown(name)} has thresholds {shown(values)}: each is a number in (0, 1).")
     return checked
 
 
 def _check_factor(name: str, field: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-        raise ValueError(f"task {name!r} has {field} {value!r}: give a finite number of at least 0.")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < LARGEST_FACTOR:
+        raise ValueError(
+            f"task {shown(name)} has {field} {shown(value)}: give a number from 0 to {LARGEST_FACTOR:g}."
+        )
     return float(value)

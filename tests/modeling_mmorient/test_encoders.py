@@ -402,7 +402,7 @@ def test_width_of_any_mobilenet(multiplier, finegrained):
 @pytest.mark.parametrize("kind", [*TEXT_KINDS, *VISION_KINDS])
 def test_no_pooling_layer_is_built(kind):
     with torch.device("meta"):
-        encoder = build_encoder(tiny_config(kind))
+        encoder = build_encoder("text_config", tiny_config(kind))
     assert [name for name, _ in encoder.named_parameters() if "pooler" in name] == []
 
 

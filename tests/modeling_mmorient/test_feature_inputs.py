@@ -65,33 +65,11 @@ def test_modality_of_which_nothing_is_given_is_missing(make_config, make_inputs,
         ({"region_features": torch.zeros(6, 5, 9)}, "region_features"),
         ({"region_features": torch.zeros(6, 10)}, "region_features"),
         ({"token_features": torch.zeros(1, 8, 9)}, "token_features"),
-        ({"region_mask": torch.ones(6, 4)}, "region_features"),
-        ({"token_mask": torch.ones(6, 1)}, "token_features"),
-        ({"image_present": torch.ones(1)}, "image_present"),
-        ({"text_present": torch.ones(6, 1)}, "text_present"),
     ],
 )
 def test_gaps_and_wrong_shapes_are_named(make_config, make_inputs, changes, named):
     with pytest.raises(ValueError, match=named):
         complete_features(make_config(), RawInputs(), given_features(make_inputs, **changes), torch.float32)
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"region_features": None, "image_embeds": None},
-        {"token_features": None, "text_embeds": None},
-    ],
-    ids=["region_mask", "attention_mask"],
-)
-def test_mask_of_nothing_is_not_dropped(make_inputs, changes):
-    with pytest.raises(ValueError, match="mask"):
-        given_features(make_inputs, **changes).check_companions(RawInputs())
-
-
-def test_nothing_at_all_is_an_error(make_config):
-    with pytest.raises(ValueError, match="neither a picture nor a text"):
-        complete_features(make_config(), RawInputs(), FeatureInputs(), torch.float32)
 
 
 def test_row_whose_mask_is_empty_is_missing(make_config, make_inputs):

@@ -160,7 +160,7 @@ WRONG = {
         None,
         None,
     ),
-    r"`embeds\['image'\]` is not finite in row 0": (
+    r"`embeds\['image'\]` is too large in row 0": (
         ["a"],
         {"image": torch.full((1, 4), 1e300, dtype=torch.double)},
         None,

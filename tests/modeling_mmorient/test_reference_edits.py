@@ -28,8 +28,15 @@ BAD_EDITS = {
     "an unknown task": ({"labels": {"mood": torch.zeros(2, dtype=torch.long)}}, "mood"),
     "a class that is none": ({"labels": {"sentiment": torch.tensor([0, 3])}}, "value 3"),
     "labels of another number": ({"labels": {"sentiment": torch.tensor([0])}}, "shape"),
-    "features that are not numbers": ({"image_embeds": torch.full((2, 7), math.nan)}, "not finite"),
+    "features that are not numbers": (
+        {"image_embeds": torch.full((2, 7), math.nan)},
+        "`image_embeds`.*not finite",
+    ),
     "features that are infinite": ({"text_embeds": torch.full((2, 6), math.inf)}, "not finite"),
+    "features too large for squares": (
+        {"image_embeds": torch.full((2, 7), 3e38)},
+        "`image_embeds`.*too large",
+    ),
     "features of another width": ({"text_embeds": torch.zeros(2, 5)}, "text_embeds"),
     "neither picture nor text": (
         {"image_present": torch.zeros(2, dtype=torch.bool), "text_present": torch.tensor([True, False])},

@@ -184,6 +184,10 @@ def test_a_sidecar_that_is_no_json_object_is_refused(folder, text):
             "image embedding of reference 'r0' that is not finite",
         ),
         ({"text_scales": torch.full((6,), torch.inf)}, "text embedding of reference 'r0' that is not finite"),
+        (
+            {"image_scales": torch.full((6,), 3e38)},
+            "image embedding of reference 'r0' .* larger than 2e\\+09",
+        ),
         ({"image_codes": torch.ones(6, 4)}, "image embedding of reference 'r1' .* said to be missing"),
         ({"image_present": torch.zeros(6, dtype=torch.bool)}, "said to be missing"),
         ({"text_codes": None}, "'text_codes' as None"),

@@ -10,9 +10,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import distributed, multiprocessing, nn
 
-from modeling_mmorient import MMOrientConfig, MMOrientForMultitaskClassification, MMOrientModel
+from modeling_mmorient import (
+    MMOrientConfig,
+    MMOrientForMultitaskClassification,
+    MMOrientModel,
+    referenced_model,
+)
 from tests.modeling_mmorient.known_models import IDS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -200,7 +206,7 @@ def test_a_reference_is_not_its_own_neighbor(threshold, make_known, make_inputs)
         mixed = model(**inputs, own_reference=some, output_neighbors=True).neighbors["text"]
     assert torch.equal(mixed.indices[:5], found["text"].indices[:5])
     assert torch.equal(mixed.indices[5:], itself["text"].indices[5:])
-    with pytest.raises(ValueError, match=r"`exclude` has the value 12"):
+    with pytest.raises(ValueError, match=r"`own_reference` has the value 12"):
         model(**inputs, own_reference=own + 1)
 
 
@@ -421,3 +427,54 @@ def test_scope_and_votes_of_a_configuration():
     for field, value in (("graph_scope", "world"), ("bank_dtype", "int4"), ("use_votes", "yes")):
         with pytest.raises(ValueError, match=f"`{field}` is '{value}'"):
             MMOrientConfig(**{field: value})
+
+
+@pytest.fixture
+def heard(monkeypatch):
+    """`heard(function)`: the warnings of a call."""
+    texts = []
+    monkeypatch.setattr(referenced_model.logger, "warning", texts.append)
+
+    def run(function):
+        texts.clear()
+        function()
+        return " ".join(texts)
+
+    return run
+
+
+@pytest.mark.parametrize("stage2", [True, False])
+def test_a_state_dict_says_which_references_it_lacks(make_known, make_model, heard, tmp_path, stage2):
+    options = {"use_hima_stage2": stage2}
+    known, empty = make_known(**options), make_model(graph_scope="bank", **options)
+    torch.save(known.state_dict(), tmp_path / "weights.pt")
+    weights = torch.load(tmp_path / "weights.pt", weights_only=True)
+    for load in (weights, known.state_dict()):
+        text = heard(lambda load=load: empty.load_state_dict(load))
+        assert (
+            "saved with 12 references" in text and "has no references" in text and "from_pretrained" in text
+        )
+    assert "12 references" in heard(
+        lambda: torch.nn.ModuleDict({"x": empty}).load_state_dict(
+            torch.nn.ModuleDict({"x": known}).state_dict()
+        )
+    )
+    assert not heard(lambda: known.load_state_dict(weights))
+    assert not heard(lambda: empty.load_state_dict(empty.state_dict()))
+    assert "has 12 references" in heard(lambda: known.load_state_dict(empty.state_dict()))
+    known.remove_references(["m3"])
+    text = heard(lambda: known.load_state_dict(weights))
+    assert "saved with 12 references" in text and "has 11 references" in text
+
+
+def test_weights_of_a_saved_folder_say_that_references_belong_to_them(
+    make_known, make_model, heard, tmp_path
+):
+    make_known().save_pretrained(tmp_path / "known")
+    empty = make_model(graph_scope="bank")
+    weights = load_file(tmp_path / "known" / "model.safetensors")
+    text = heard(lambda: empty.load_state_dict(weights))
+    assert "saved with some references" in text and "has no references" in text
+    assert not heard(lambda: type(empty).from_pretrained(tmp_path / "known"))
+    make_model(graph_scope="bank").save_pretrained(tmp_path / "empty")
+    assert not heard(lambda: empty.load_state_dict(load_file(tmp_path / "empty" / "model.safetensors")))

@@ -1,0 +1,80 @@
+"""Which entries a configuration may have: a person's, and those of files that other releases wrote."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from transformers import GenerationConfig, PretrainedConfig
+
+# What transformers takes beside the fields of `PretrainedConfig`, and what stands in the files it writes.
+COMMON_NAMES = (
+    "_commit_hash",
+    "_name_or_path",
+    "attn_implementation",
+    "auto_map",
+    "experts_implementation",
+    "model_type",
+    "name_or_path",
+    "num_labels",
+    "output_attentions",
+    "torch_dtype",
+)
+# By which `from_pretrained` says where files are; transformers leaves some of them to whoever comes next.
+LOADING_NAMES = (
+    "_from_auto",
+    "_from_pipeline",
+    "adapter_kwargs",
+    "code_revision",
+    "commit_hash",
+    "proxies",
+    "resume_download",
+    "subfolder",
+    "trust_remote_code",
+    "use_auth_token",
+)
+
+
+def common_names() -> set[str]:
+    """What transformers' `PretrainedConfig` takes."""
+    return {*(field.name for field in dataclasses.fields(PretrainedConfig)), *COMMON_NAMES}
+
+
+def unknown_names(names: Iterable[str], own: Iterable[str]) -> list[str]:
+    """Those of `names` that are neither fields of our own nor taken by transformers."""
+    known = {*own, *common_names()}
+    return [name for name in names if name not in known]
+
+
+def refuse_unknown(names: Sequence[str], own: Iterable[str]) -> None:
+    """Raise a `ValueError` that names the nearest field for the first of unknown names."""
+    if names:
+        close = nearest(names[0], own)
+        guess = f"did you mean {close!r}?" if is_misspelt(names[0], own) else f"the nearest is {close!r}."
+        raise ValueError(
+            f"the configuration has no field {names[0]!r}: {guess} The docstring of MMOrientConfig describes "
+            "all of them."
+        )
+
+
+def nearest(name: str, own: Iterable[str]) -> str:
+    """The field whose name is most like `name`."""
+    return difflib.get_close_matches(name, list(own), n=1, cutoff=0.0)[0]
+
+
+def is_misspelt(name: str, own: Iterable[str]) -> bool:
+    """Whether a name is so like a field's that nothing else can be meant."""
+    return bool(difflib.get_close_matches(name, list(own), n=1, cutoff=0.85))
+
+
+def split_unknown(entries: Mapping[str, Any], own: Iterable[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Entries of a file that are known, and those of later releases, which are kept as they are.
+
+    What earlier releases of transformers wrote of generating text is in neither.
+    """
+    dropped = GenerationConfig._get_default_generation_params().keys()
+    unknown = unknown_names(entries, own)
+    known = {name: value for name, value in entries.items() if name not in unknown}
+    return known, {name: entries[name] for name in unknown if name not in dropped}
