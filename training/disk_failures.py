@@ -20,7 +20,7 @@ REMEDIES = {
 OTHERWISE = "look after the disk, or choose {place}"
 # How Python, and libraries in Rust, write an error of the operating system into a message.
 SYSTEM_ERROR = re.compile(r"\[Errno (\d+)\]|\(os error (\d+)\)")
-TORCH_WRITER = re.compile("PytorchStreamWriter|inline_container")
+TORCH_WRITER = re.compile("PytorchStreamWriter|inline_container|iostream error")
 FILE_NAME = re.compile(r"\[Errno \d+\] [^'\n]*: '(.*)'$", re.M)
 # What a data loader puts before the message of an error in one of its processes.
 OTHER_PROCESS = re.compile(r"Caught \w+ in .*process.*\nOriginal Traceback")

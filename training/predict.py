@@ -35,6 +35,7 @@ import torch
 from accelerate import PartialState
 from tqdm.auto import tqdm
 
+from training.disk_failures import explained_failures
 from training.feature_fingerprints import model_fingerprint
 from training.known_references import KnownReferences, known_references
 from training.prediction_columns import OutputColumns
@@ -232,8 +233,10 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str]) -> None:
+    arguments = parse(argv)
     try:
-        summary = predict(parse(argv))
+        with explained_failures({"output": str(arguments.output.parent)}):
+            summary = predict(arguments)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     if summary:

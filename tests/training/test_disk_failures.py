@@ -96,3 +96,11 @@ def test_an_error_of_a_data_loaders_process_is_one_line_too() -> None:
     with pytest.raises(ValueError, match="Original Traceback") as caught:
         next(iter(DataLoader(Failing(ValueError("row 3: no picture")), num_workers=1)))
     assert one_line(caught.value) == "row 3: no picture"
+
+
+def test_an_error_by_which_torch_ends_a_file_on_a_full_disk_is_known(tmp_path: Path) -> None:
+    with (
+        pytest.raises(ValueError, match="No space left on device: free some space"),
+        explained_failures({"output_dir": str(tmp_path)}),
+    ):
+        raise RuntimeError("basic_ios::clear: iostream error")
