@@ -52,7 +52,7 @@ def known_references(
     bank = model.references
     if not len(bank):
         return KnownReferences(bank, frozenset())
-    rows = read_split_rows(Path(name))
+    rows = read_split_rows(Path(name), settings.splits)
     if rows is None:
         return KnownReferences(bank, None, f"{name} has no {SPLITS}")
     saved = model.config.saved_references

@@ -64,7 +64,7 @@ def open_source(arguments: argparse.Namespace, settings: TableSettings) -> Sourc
     columns = _columns(arguments, settings, stream)
     if arguments.split is None:
         return Source(stream, columns)
-    rows = _rows_of_split(arguments.model, arguments.split, path)
+    rows = _rows_of_split(arguments.model, settings.splits, arguments.split, path)
     digests = {row.row: row.digest for row in rows}
     return Source(_selected(stream, digests, arguments.split), columns, digests)
 
@@ -92,9 +92,9 @@ def _columns(arguments: argparse.Namespace, settings: TableSettings, stream: Tab
     return MemeColumns(image, folder, text, allow)
 
 
-def _rows_of_split(model: str, split: str, path: Path) -> list[SplitRow]:
+def _rows_of_split(model: str, digest: str | None, split: str, path: Path) -> list[SplitRow]:
     """The rows of a table that a run had in a split."""
-    rows = read_split_rows(Path(model))
+    rows = read_split_rows(Path(model), digest)
     if rows is None:
         raise ValueError(
             f"--split is {split!r}, and {model} has no {SPLITS}, which stays with the run and is not "

@@ -95,18 +95,23 @@ def split_rows(parts: Mapping[str, Memes], references: str | None) -> list[Split
     return rows
 
 
-def write_splits(folder: Path, rows: Iterable[SplitRow]) -> None:
-    """Write `splits.csv` into a run's folder, and keep it out of uploads of the folder."""
+def write_splits(folder: Path, rows: Iterable[SplitRow]) -> str:
+    """Write `splits.csv` into a run's folder, and keep it out of its uploads; the file's SHA-256."""
     _keep_at_home(folder)
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([field.name for field in fields(SplitRow)])
     writer.writerows(map(astuple, rows))
     write_text(folder / SPLITS, text.getvalue())
+    return hashlib.sha256(text.getvalue().encode("utf-8")).hexdigest()
 
 
-def read_split_rows(folder: Path) -> list[SplitRow] | None:
+def read_split_rows(folder: Path, digest: str | None) -> list[SplitRow] | None:
     """What `write_splits` wrote; None where the folder has no such file.
+
+    Args:
+        folder: Of the run.
+        digest: That `write_splits` returned; None where a run ended before it was noted.
 
     Raises:
         ValueError: If the file is not what a run writes.
@@ -115,14 +120,16 @@ def read_split_rows(folder: Path) -> list[SplitRow] | None:
     if not path.is_file():
         return None
     names = [field.name for field in fields(SplitRow)]
+    content = path.read_bytes()
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            header, *lines = csv.reader(file, strict=True)
+        header, *lines = csv.reader(io.StringIO(content.decode("utf-8"), newline=""), strict=True)
     except (csv.Error, ValueError) as error:
         header, lines, problem = [], [], f": {error}"
     else:
         problem = ""
-    if header != names or any(len(line) != len(names) for line in lines):
+    if not problem and digest not in (None, hashlib.sha256(content).hexdigest()):
+        problem = "; it was cut off or altered since"
+    if problem or header != names or any(len(line) != len(names) for line in lines):
         raise ValueError(
             f"{path} is not what a run writes, lines of {','.join(names)}{problem}: put the run's own file "
             "back, or remove it."

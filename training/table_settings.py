@@ -31,6 +31,7 @@ class TableSettings:
         encoding: Of text files.
         references: Digest of the model's references at the end of the run, as `config.json` has it; another
             one there says that they were edited since. None: not known.
+        splits: SHA-256 of the run's `splits.csv`. None: not known.
     """
 
     image_column: str | None = "image"
@@ -39,9 +40,10 @@ class TableSettings:
     delimiter: str | None = None
     encoding: str = "utf-8"
     references: str | None = None
+    splits: str | None = None
 
     @classmethod
-    def of_run(cls, data: DataArguments, references: str | None) -> Self:
+    def of_run(cls, data: DataArguments, references: str | None, splits: str | None) -> Self:
         """Those of a recipe."""
         return cls(
             data.image_column,
@@ -50,6 +52,7 @@ class TableSettings:
             data.delimiter,
             data.encoding,
             references,
+            splits,
         )
 
     def save(self, folder: Path) -> None:
@@ -103,4 +106,5 @@ _FITS: dict[str, Callable[[Any], bool]] = {
     "delimiter": _is_name,
     "encoding": lambda value: isinstance(value, str),
     "references": _is_name,
+    "splits": _is_name,
 }

@@ -169,9 +169,9 @@ def leave_tables(run: Run, data: DataArguments) -> None:
     """Leave beside the model which rows it knows (`splits.csv`) and how to read others (`tables.json`)."""
     folder = Path(str(run.trainer.args.output_dir))
     saved = run.trainer.accelerator.unwrap_model(run.trainer.model).config.saved_references
-    write_splits(folder, run.split_rows)
+    splits = write_splits(folder, run.split_rows)
     # Last: it names the references that `splits.csv` is about.
-    TableSettings.of_run(data, saved["digest"]).save(folder)
+    TableSettings.of_run(data, saved["digest"], splits).save(folder)
 
 
 def main(argv: list[str]) -> None:

@@ -44,9 +44,19 @@ def test_every_row_stands_in_a_line_with_its_reference(folder: Path, read: Calla
         ("test", "test.csv", "3", ""),
     ]
     assert {line.reference for line in split_rows({"training": memes, "test": other}, None)} == {""}
-    write_splits(folder, lines)
-    assert read_split_rows(folder) == lines
-    assert read_split_rows(folder / "images") is None
+    digest = write_splits(folder, lines)
+    assert read_split_rows(folder, digest) == read_split_rows(folder, None) == lines
+    assert read_split_rows(folder / "images", digest) is None
+    content = (folder / "splits.csv").read_text()
+    for altered in (
+        content.replace(",3,", ",5,"),
+        content[: content.rstrip().rindex("\n") + 1],
+        content + "\n",
+    ):
+        (folder / "splits.csv").write_text(altered)
+        with pytest.raises(ValueError, match=r"splits\.csv is not what a run writes.* altered since"):
+            read_split_rows(folder, digest)
+    (folder / "splits.csv").write_text(content)
     assert str(folder) not in (folder / "splits.csv").read_text()
 
 
@@ -71,7 +81,7 @@ def test_rows_of_several_tables_keep_their_own_names(folder: Path, read: Callabl
 def test_other_files_of_that_name_are_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "splits.csv").write_text(content)
     with pytest.raises(ValueError, match=r"splits\.csv is not what a run writes"):
-        read_split_rows(tmp_path)
+        read_split_rows(tmp_path, None)
 
 
 def test_uploads_of_the_folder_leave_it_at_home(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def model(folder: Path) -> Path:
     (folder / "images" / "page.png").write_bytes(b"<!DOCTYPE html>")
     write_rows(folder / "t.csv", ROWS)
     saved = save_model(folder / "model")
-    TableSettings.of_run(DataArguments(**DATA), None).save(saved)
+    TableSettings.of_run(DataArguments(**DATA), None, None).save(saved)
     return saved
 
 
