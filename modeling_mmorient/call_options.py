@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from .image_input import MAX_PIXELS
+from .shown_values import shown
 
 TENSOR_TYPES = ("pt", "np")
 # Keywords of which each part has its own, in a mapping.
@@ -22,8 +23,6 @@ REFUSED_KEYWORDS = (
 )
 # Options of an image processor that say how large its pictures come out.
 SIZES = ("size", "crop_size", "pad_size")
-# Of a value in a message.
-SHOWN_CHARACTERS = 60
 
 
 def merged_options(processor: Any, keywords: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -66,7 +65,7 @@ def naming(part: str, keywords: Mapping[str, Any]) -> Iterator[None]:
     except MemoryError:
         raise
     except Exception as error:
-        given = ", ".join(f"{name}={_shown(value)}" for name, value in keywords.items())
+        given = ", ".join(f"{name}={shown(value)}" for name, value in keywords.items())
         reason = f"{type(error).__name__}: {error}"[:500]
         if given:
             raise ValueError(
@@ -89,7 +88,7 @@ def _refuse_unknown(processor: Any, keywords: Mapping[str, Any]) -> None:
             raise ValueError(f"a call has no keyword {name!r}{_hint(name, everything)}; leave it out")
         if name in known:
             if not isinstance(value, Mapping):
-                raise ValueError(f"{name} is {_shown(value)}: give a mapping from keywords to values")
+                raise ValueError(f"{name} is {shown(value)}: give a mapping from keywords to values")
             for entry in value:
                 if entry not in known[name]:
                     raise ValueError(
@@ -110,23 +109,14 @@ def _hint(name: Any, known: set[str]) -> str:
 
 def _check_sizes(image_processor: Any, options: Mapping[str, Any]) -> None:
     for name in SIZES:
-        size = options.get(name)
+        size: Any = options.get(name)
         if size is None:
             size = getattr(image_processor, name, None)
-        sides = (
-            size.values() if hasattr(size, "values") else size if isinstance(size, list | tuple) else [size]
-        )
-        for side in sides:
+        # A number, several, or several with names.
+        given = size.values() if hasattr(size, "values") else size
+        for side in [given] if isinstance(given, int | float) else given or ():
             if isinstance(side, int | float) and not side**2 <= MAX_PIXELS:
                 raise ValueError(
-                    f"{name} is {_shown(size)}: a picture of {side:g} x {side:g} has more than the limit of "
+                    f"{name} is {shown(size)}: a picture of {side:g} x {side:g} has more than the limit of "
                     f"{MAX_PIXELS} pixels; choose the size that the encoder was made for"
                 )
-
-
-def _shown(value: Any) -> str:
-    try:
-        text = repr(value)
-    except Exception:  # anybody's object, nested to any depth
-        text = f"a {type(value).__name__}"
-    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."

@@ -156,7 +156,7 @@ def separated() -> Iterator[Hostile]:
         "a quote alone": '"',
         "NULs": b"\0" * 5000,
         "random bytes": random.Random(0).randbytes(5000),
-        "gzip": gzip.compress(plain.encode()),
+        "gzip": gzip.compress(plain.encode(), mtime=0),
         "zip": zipped(plain.encode()),
         "Parquet": in_chunks(),
         "JSON Lines": json_text(),
