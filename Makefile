@@ -38,7 +38,7 @@ quality: $(INSTALLED)-test ## Check style and types without changing anything
 	$(BIN)/mypy
 
 attack: $(INSTALLED)-test ## Attack everything that takes input, at length, and rewrite the table of docs/attacks.md
-	ATTACK=large $(PYTEST) tests/attack
+	ATTACK=large $(PYTEST) tests/attack tests/modeling_mmorient/test_saved_folder.py tests/modeling_mmorient/test_saved_model.py
 
 conformance: $(INSTALLED)-conformance ## Run transformers' own test suites at its oldest and newest supported release
 	$(BIN)/python tests/conformance/run.py --transformers $(OLDEST) $(NEWEST)

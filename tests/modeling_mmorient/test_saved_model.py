@@ -304,7 +304,7 @@ print(len(outcomes))
 
 @pytest.mark.parametrize("save", ["save_pretrained", "save_references"])
 def test_a_kill_between_any_two_files_leaves_the_old_model_or_the_new_one(save, known, tmp_path):
-    stride = 1 if os.environ.get("MMORIENT_ATTACK") else 4
+    stride = 1 if os.environ.get("ATTACK") == "large" else 4
     script = KILLED.format(root=str(ROOT), folder=str(tmp_path / "model"), save=save, stride=stride)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr
@@ -349,7 +349,7 @@ print(reads)
 
 
 def test_four_processes_save_and_one_loads(known, tmp_path):
-    saves = 4 * int(os.environ.get("MMORIENT_ATTACK", "1"))
+    saves = 80 if os.environ.get("ATTACK") == "large" else 4
     script = SAVERS.format(root=str(ROOT), folder=str(tmp_path / "model"), saves=saves)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
