@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from filelock import FileLock, Timeout
+from safetensors import SafetensorError
 from transformers.utils import logging
 
 logger = logging.get_logger(__name__)
@@ -46,6 +47,7 @@ def save_whole(folder: Path, write: Callable[[Path], object], replaced: Callable
 
     Raises:
         ValueError: If the folder's name is that of a file, or another process does not finish its save.
+        OSError: If the disk is full, or the folder cannot be written to.
     """
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file: name a folder to save to.")
@@ -65,8 +67,13 @@ def save_whole(folder: Path, write: Callable[[Path], object], replaced: Callable
             for path in staging.iterdir():
                 _flush(path)
             staging.rename(folder / SAVED)
-        except BaseException:
+        except BaseException as error:
             shutil.rmtree(staging, ignore_errors=True)
+            if isinstance(error, SafetensorError):  # which names no file
+                raise OSError(
+                    f"nothing was saved to {folder}, which holds what it held before ({error}): free some "
+                    "space or get the permission, and save again."
+                ) from error
             raise
         _flush_names(folder)
         _move(folder)

@@ -2,11 +2,13 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
 
 from modeling_mmorient import saved_folder
 from modeling_mmorient.saved_folder import read_whole, save_whole
@@ -55,6 +57,14 @@ def test_a_save_that_fails_leaves_nothing(tmp_path):
         save_whole(tmp_path, fails, nothing)
     assert texts(tmp_path) == dict.fromkeys(FILES, "old")
     assert len(list(tmp_path.iterdir())) == len(FILES)
+
+
+def test_a_library_s_error_gets_the_folder_s_name(tmp_path):
+    def fails(staging):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    with pytest.raises(OSError, match=rf"{re.escape(str(tmp_path))}.*os error 28.*free some space"):
+        save_whole(tmp_path, fails, nothing)
 
 
 def test_a_file_is_no_folder(tmp_path):
