@@ -230,8 +230,12 @@ def table(folder: Path) -> Iterator[DataArguments]:
 def test_splits_from_kept_fingerprints_are_the_same(
     table: DataArguments, seen: list[Any], tmp_path: Path
 ) -> None:
-    plain, first, again = (read_splits(table, 3, cache) for cache in (None, tmp_path / "c", tmp_path / "c"))
-    assert len(seen) == 6
+    plain, first = (read_splits(table, 3, cache) for cache in (None, tmp_path / "c"))
+    # Three pictures twice; threads that meet one at the same time may both read it.
+    assert len(seen) >= 6
+    seen.clear()
+    again = read_splits(table, 3, tmp_path / "c")
+    assert not seen
     for splits in (first, again):
         assert splits.duplicates == plain.duplicates
         assert {name: digest(memes) for name, memes in splits.parts.items()} == {
