@@ -298,7 +298,7 @@ TINY = {
     "convnextv2": PYRAMID,
     "dinov2_with_registers": {**SIZES, **PICTURE, "num_register_tokens": 3},
     "mobilenet_v2": {"image_size": 32, "depth_multiplier": 0.1, "min_depth": 4},
-    # With 4 channels the backward pass of 1 x 1 convolutions with stride 2 and channels last writes beyond its
+    # The backward pass of 1 x 1 convolutions of 4 channels with stride 2 and channels last writes beyond its
     # memory on some processors (torch 2.13).
     "resnet": {**PYRAMID, "embedding_size": 8, "hidden_sizes": [8, 8, 16, 24], "layer_type": "basic"},
     "swin": {"image_size": 32, "patch_size": 4, "embed_dim": 8, "depths": [1, 1], "num_heads": [2, 2]}
