@@ -128,7 +128,7 @@ def read_split_rows(folder: Path, digest: str | None) -> list[SplitRow] | None:
     else:
         problem = ""
     if not problem and digest not in (None, hashlib.sha256(content).hexdigest()):
-        problem = "; it was cut off or altered since"
+        problem = "; it or the digest of it in tables.json was altered"
     if problem or header != names or any(len(line) != len(names) for line in lines):
         raise ValueError(
             f"{path} is not what a run writes, lines of {','.join(names)}{problem}: put the run's own file "

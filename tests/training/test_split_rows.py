@@ -54,7 +54,7 @@ def test_every_row_stands_in_a_line_with_its_reference(folder: Path, read: Calla
         content + "\n",
     ):
         (folder / "splits.csv").write_text(altered)
-        with pytest.raises(ValueError, match=r"splits\.csv is not what a run writes.* altered since"):
+        with pytest.raises(ValueError, match=r"splits\.csv is not what .* tables.json was altered"):
             read_split_rows(folder, digest)
     (folder / "splits.csv").write_text(content)
     assert str(folder) not in (folder / "splits.csv").read_text()
