@@ -14,7 +14,7 @@ OLDEST := 5.17.0
 NEWEST := 5.23.0
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test style quality attack conformance bench scatter clean
+.PHONY: help quickstart test slow style quality attack conformance bench scatter clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -25,8 +25,11 @@ quickstart: $(INSTALLED)-train ## Draw sample memes, train on them, print the sc
 	$(BIN)/python training/label_picture.py runs/quickstart --image runs/sample_memes/images/00001.png \
 		--text "$$($(BIN)/python -c 'import csv; print(next(csv.DictReader(open("runs/sample_memes/train.csv")))["text"])')"
 
-test: quality ## Check style and types, and run the tests
-	$(PYTEST)
+test: quality ## Check style and types, and run the tests but the slow ones
+	$(PYTEST) -m "not slow"
+
+slow: $(INSTALLED)-test ## Run the slow tests: whole runs, several processes, the benchmarks, a local Hub
+	$(PYTEST) -m slow
 
 style: $(INSTALLED)-test ## Format the code and fix what can be fixed
 	$(BIN)/ruff format
