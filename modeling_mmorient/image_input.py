@@ -226,7 +226,8 @@ def _limit_aspect_ratio(picture: Image.Image) -> Image.Image:
     scale = min(1.0, MAX_STRIP_LENGTH / longest)
     width, height = (max(1, round(side * scale)) for side in picture.size)
     if scale < 1:
-        picture = picture.resize((width, height))
+        # By whole pixels first: the weights of a single step from a very long strip fill gigabytes.
+        picture = picture.resize((width, height), reducing_gap=3.0)
     side = -(-max(width, height) // MAX_ASPECT_RATIO)
     page = Image.new("RGB", (max(width, side), max(height, side)), _WHITE)
     page.paste(picture, ((page.width - width) // 2, (page.height - height) // 2))
