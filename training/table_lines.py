@@ -11,6 +11,9 @@ from typing import Any
 from training.table_encodings import text_lines
 
 SHOWN_CHARACTERS = 200
+# Python's own limit, 131,072, is below texts that JSON Lines hold; without one, an open quote would keep all of a
+# file's rest in memory.
+MOST_CHARACTERS = 2**24
 # Of lists and objects in JSON, far below what recursion bears: whatever follows may walk through a cell.
 MOST_LEVELS = 64
 # How Python keeps bytes that an encoding does not know.
@@ -54,6 +57,8 @@ def csv_records(path: Path, delimiter: str, encoding: str) -> Iterator[tuple[int
         delimiter: What stands between its cells.
         encoding: Of the file.
     """
+    # Of the whole process: it can only be raised.
+    csv.field_size_limit(max(csv.field_size_limit(), MOST_CHARACTERS))
     lines = _Lines(text_lines(path, encoding))
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     while True:
@@ -64,12 +69,18 @@ def csv_records(path: Path, delimiter: str, encoding: str) -> Iterator[tuple[int
             return
         except csv.Error as error:
             lines.give_back_all_but_first()
-            yield lines.first, [], f"{error}, in {shown(lines.record[0])}"
+            yield lines.first, [], f"{_reason(error)}, in {shown(lines.record[0])}"
             continue
         if any(map(_has_unknown_bytes, lines.record)):
             yield lines.first, [UNKNOWN_BYTES.sub("\ufffd", cell) for cell in cells], _not_in(encoding)
         else:
             yield lines.first, cells, None
+
+
+def _reason(error: csv.Error) -> str:
+    if "field limit" not in str(error):
+        return str(error)
+    return f"a cell of more than {MOST_CHARACTERS:,} characters: is a quote not closed?"
 
 
 def _has_unknown_bytes(line: str) -> bool:

@@ -232,7 +232,7 @@ def test_what_is_no_file_is_refused(folder: Path, name: str) -> None:
 def test_a_large_cell_and_many_columns_end_in_an_answer_or_a_message(folder: Path) -> None:
     large = "x" * (1 << 20)
     (folder / "t.csv").write_text(f"image,text,mood,about\na.png,{large},good,work\na.png,x,bad,\n")
-    assert "malformed_rows" in str(read_well_formed("t.csv", folder).problems[0])
+    assert read(folder, "t.csv") == "answer"
     (folder / "t.jsonl").write_text(
         json.dumps({"image": None, "text": large, "mood": "bad", "about": []}) + "\n"
     )
