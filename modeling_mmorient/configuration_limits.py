@@ -35,6 +35,8 @@ REMEDY = "If this is meant, give the precomputed features of such an encoder ins
 
 # Names of sizes and numbers of something.
 _COUNTS = re.compile("^(num|n)_|(sizes?|dim|heads|layers|depths|embeddings)$")
+# Sizes of what goes in: an encoder without them reads nothing.
+_INPUT_SIZES = ("image_size", "max_position_embeddings", "num_channels", "patch_size", "type_vocab_size")
 
 
 def check_encoder_numbers(place: str, values: Any) -> None:
@@ -69,6 +71,56 @@ def check_encoder_numbers(place: str, values: Any) -> None:
             raise ValueError(f"`{place}` is {shown(values)}: give a number of at least 0.")
     elif isinstance(values, float) and not math.isfinite(values):
         raise ValueError(f"`{place}` is {values}: give a finite number.")
+
+
+def check_encoder_fields(place: str, config: PretrainedConfig) -> None:
+    """That no field of an encoder's configuration which its kind does not check spoils its answers.
+
+    Args:
+        place: Where the configuration stands, for errors.
+        config: Of one encoder, or of one with a tower for each modality.
+
+    Raises:
+        ValueError: Naming the field, its value and what it may be.
+    """
+    for name in ("text_config", "vision_config"):
+        if isinstance(tower := getattr(config, name, None), PretrainedConfig):
+            check_encoder_fields(f"{place}.{name}", tower)
+    usual = type(config)()
+    for field, value in vars(config).items():
+        if field in _INPUT_SIZES and getattr(usual, field, None):
+            sizes = value if isinstance(value, list | tuple) else [value]
+            if any(size is not None and size < 1 for size in sizes):
+                raise ValueError(f"`{place}.{field}` is {shown(value)}: give at least 1.")
+        elif field.endswith("_eps") and value < 0:
+            raise ValueError(f"`{place}.{field}` is {value}: give a number of at least 0.")
+    if (patch_size := getattr(config, "patch_size", None)) is not None:
+        _refuse_patches_beyond(place, config.image_size, patch_size)
+    if not isinstance(config.output_hidden_states, bool | None):
+        value = shown(config.output_hidden_states)
+        raise ValueError(f"`{place}.output_hidden_states` is {value}: give true or false.")
+    if config.chunk_size_feed_forward != 0:
+        value = shown(config.chunk_size_feed_forward)
+        raise ValueError(
+            f"`{place}.chunk_size_feed_forward` is {value}: give 0. With chunks, texts whose length is no "
+            "multiple of theirs fail."
+        )
+    quantization = getattr(config, "quantization_config", None)
+    if not (quantization is None or isinstance(quantization, Mapping)):
+        raise ValueError(
+            f"`{place}.quantization_config` is {shown(quantization)}: give a dict, or leave it out."
+        )
+
+
+def _refuse_patches_beyond(place: str, image_size: Any, patch_size: Any) -> None:
+    sides, patches = (
+        size if isinstance(size, list | tuple) else [size, size] for size in (image_size, patch_size)
+    )
+    if any(side < patch for side, patch in zip(sides, patches, strict=True)):
+        raise ValueError(
+            f"`{place}.image_size` is {shown(image_size)}, and `patch_size` {shown(patch_size)}: give images "
+            "of at least one patch."
+        )
 
 
 def _is_depth(place: str) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 from transformers import CONFIG_MAPPING, PretrainedConfig
 
-from .configuration_limits import check_encoder_numbers, encoder_parameters
+from .configuration_limits import check_encoder_fields, check_encoder_numbers, encoder_parameters
 from .shown_values import shown
 
 JOINT_KINDS = ("chinese_clip", "clip", "siglip")
@@ -100,6 +100,7 @@ def build_encoder_config(role: str, value: Any) -> PretrainedConfig | None:
             config = copy.deepcopy(value)
         else:
             config = CONFIG_MAPPING[kind](**{key: item for key, item in value.items() if key != "model_type"})
+        check_encoder_fields(role, config)
         encoder_parameters(config)  # for what it fails on
         widths = encoder_widths(role, config).values()
     except Exception as error:  # each kind checks its fields in its own way, or not at all
@@ -116,6 +117,8 @@ def _refuse_forbidden_keys(place: str, contents: Any) -> None:
         contents = contents.to_dict()
     if isinstance(contents, Mapping):
         for key, item in contents.items():
+            if isinstance(key, str) and callable(getattr(PretrainedConfig, key, None)):
+                raise ValueError(f"`{place}` carries {shown(key)}, a function's name: remove the entry.")
             if key in FORBIDDEN_KEYS and item is not None:
                 raise ValueError(
                     f"`{place}` carries {shown(key)}: {shown(item)}. An encoder's configuration may not name "

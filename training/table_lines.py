@@ -11,8 +11,8 @@ from typing import Any
 from training.table_encodings import text_lines
 
 SHOWN_CHARACTERS = 200
-# Python's own limit, 131,072, is below texts that JSON Lines hold; without one, an open quote would keep all of a
-# file's rest in memory.
+# Python's own limit, 131,072, is below texts that JSON Lines hold; without one, an open quote would keep the
+# whole rest of a file in memory.
 MOST_CHARACTERS = 2**24
 # Of lists and objects in JSON, far below what recursion bears: whatever follows may walk through a cell.
 MOST_LEVELS = 64

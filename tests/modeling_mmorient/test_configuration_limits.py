@@ -123,6 +123,31 @@ def test_the_largest_encoders_that_there_are_pass():
 
 
 @pytest.mark.parametrize(
+    ("role", "entry", "message"),
+    [
+        ("text_config", {"max_position_embeddings": 0}, "max_position_embeddings` is 0: give at least 1"),
+        ("text_config", {"type_vocab_size": 0}, "type_vocab_size` is 0: give at least 1"),
+        ("text_config", {"layer_norm_eps": -1.0}, "layer_norm_eps` is -1.0: give a number of at least 0"),
+        ("text_config", {"chunk_size_feed_forward": 3}, "chunk_size_feed_forward` is 3: give 0"),
+        ("text_config", {"output_hidden_states": "x"}, "output_hidden_states` is 'x': give true or false"),
+        ("text_config", {"quantization_config": "x"}, "quantization_config` is 'x': give a dict"),
+        ("text_config", {"to_dict": 3}, "carries 'to_dict', a function's name"),
+        ("vision_config", {"num_channels": 0}, "num_channels` is 0: give at least 1"),
+        (
+            "vision_config",
+            {"image_size": 4, "patch_size": 8},
+            "`patch_size` 8: give images of at least one patch",
+        ),
+        ("vision_config", {"image_size": [8, 0]}, "image_size` is .8, 0.: give at least 1"),
+    ],
+)
+def test_what_an_encoder_does_not_check_itself_is_named(role, entry, message):
+    kind = {"text_config": "bert", "vision_config": "vit"}[role]
+    with pytest.raises(ValueError, match=rf"{role}.*{message}"):
+        build_encoder_config(role, {"model_type": kind, **entry})
+
+
+@pytest.mark.parametrize(
     "entries", [{"hidden_act": "nothing"}, {"num_attention_heads": 0}, {"num_attention_heads": 3}]
 )
 def test_an_encoder_that_cannot_be_built_is_named_with_its_role(entries):
