@@ -20,9 +20,9 @@ help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
 
 quickstart: $(INSTALLED)-train ## Draw sample memes, train on them, print the scores and label a picture
-	$(BIN)/python training/sample_memes.py runs/sample_memes --rows 800
+	$(BIN)/mmorient samples runs/sample_memes --rows 800
 	$(BIN)/accelerate launch training/train.py training/recipes/quickstart.yaml
-	$(BIN)/python training/label_picture.py runs/quickstart --image runs/sample_memes/images/00001.png \
+	$(BIN)/mmorient label runs/quickstart --image runs/sample_memes/images/00001.png \
 		--text "$$($(BIN)/python -c 'import csv; print(next(csv.DictReader(open("runs/sample_memes/train.csv")))["text"])')"
 
 test: quality ## Check style and types, and run the tests but the slow ones

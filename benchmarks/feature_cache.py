@@ -19,27 +19,24 @@ random weights, which cost the same time as trained ones.
 import argparse
 import json
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 import torch
 from transformers import BertConfig, MobileNetV2Config, TrainingArguments, ViTImageProcessorPil
 
+from mmorient.features.batches import FeatureCollator, MemeCollator, raw_inputs
+from mmorient.features.cache import cached_features
+from mmorient.fitting.assemble import train_tokenizer
+from mmorient.fitting.trainer import MultitaskTrainer
+from mmorient.recipes.arguments import DataArguments
+from mmorient.samples.memes import TASKS, draw_memes
+from mmorient.tables.memes import read_memes
+from mmorient.tables.table import read_table
 from modeling_mmorient import MMOrientConfig, MMOrientForMultitaskClassification, MMOrientProcessor
-from training.assemble import train_tokenizer
-from training.batches import FeatureCollator, MemeCollator, raw_inputs
-from training.feature_cache import cached_features
-from training.memes import read_memes
-from training.recipe import DataArguments
-from training.sample_memes import TASKS, draw_memes
-from training.tables import read_table
-from training.trainer import MultitaskTrainer
 
 HEAD = {"hima_hidden_size": 128, "graph_hidden_size": 128, "learner_hidden_sizes": [256]}
 

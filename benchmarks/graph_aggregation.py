@@ -21,8 +21,6 @@ import time
 from itertools import pairwise
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 import torch
 
 from modeling_mmorient.neighbors import build_graph, neighborhood_mean, torch_scatter

@@ -9,19 +9,16 @@ to be frozen.
 """
 
 import sys
-from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from training.recipe import parse_recipe
-from training.scoring import task_score
-from training.train import build_run
+from mmorient.fitting.train import build_run
+from mmorient.recipes.recipe import parse_recipe
+from mmorient.scoring.scores import task_score
 
 NAMES = ("image_embeds", "text_embeds")
 

@@ -14,7 +14,6 @@ and every other process of a run does.
 
 import argparse
 import json
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -22,16 +21,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 import numpy as np
 from PIL import Image
 from transformers.utils import logging
 
-from training import fingerprint_cache
-from training.near_pictures import MOST_PAIRS, NEAR_BITS, NEAR_CELLS, WORST_CELLS, near_pairs
-from training.recipe import DataArguments
-from training.splits import read_splits
+from mmorient.recipes.arguments import DataArguments
+from mmorient.tables import fingerprint_cache
+from mmorient.tables.near_pictures import MOST_PAIRS, NEAR_BITS, NEAR_CELLS, WORST_CELLS, near_pairs
+from mmorient.tables.splits import read_splits
 
 PLAIN_BLOCK = 1024
 Prints = tuple[np.ndarray, np.ndarray]

@@ -22,8 +22,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 # torch and faiss bring a thread pool each; the threads of the one that waits must not keep a core.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 

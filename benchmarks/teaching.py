@@ -14,18 +14,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 import torch
 from PIL import Image, ImageEnhance
 
+from mmorient.features.batches import raw_inputs
+from mmorient.prediction.saved_models import load_saved_model
+from mmorient.recipes.recipe import parse_recipe
+from mmorient.tables.splits import checked_splits
 from modeling_mmorient.features import EncodedFeatures
 from modeling_mmorient.image_input import load_picture
 from modeling_mmorient.multitask import IGNORE_INDEX
-from training.batches import raw_inputs
-from training.recipe import parse_recipe
-from training.saved_models import load_saved_model
-from training.splits import checked_splits
 
 BATCH_ROWS = 64
 

@@ -209,7 +209,7 @@ class MMOrientModel(MMOrientPreTrainedModel):
         if self.training and self.config.graph_scope == "bank" and not torch.compiler.is_compiling():
             logger.warning_once(
                 "the model is trained without neighbours: `graph_scope` is 'bank', and it has no references. "
-                'Fill them first (`add_references`, `training/train.py` does), or set `graph_scope="batch"`.'
+                'Fill them first (`add_references`, `mmorient train` does), or set `graph_scope="batch"`.'
             )
 
 

@@ -74,7 +74,7 @@ def _import_faiss() -> Any:
         import faiss
     except ImportError:
         raise ImportError(
-            'an index needs FAISS, which is not installed: pip install "modeling-mmorient[faiss]", or search '
+            'an index needs FAISS, which is not installed: pip install "mmorient[faiss]", or search '
             "without an index, which is exact."
         ) from None
     return faiss

@@ -143,7 +143,7 @@ class SearchedReferences:
                 more of the neighbours and take longer.
 
         Raises:
-            ImportError: If FAISS is not installed (`pip install "modeling-mmorient[faiss]"`).
+            ImportError: If FAISS is not installed (`pip install "mmorient[faiss]"`).
             ValueError: If FAISS refuses the arguments or the number of references.
         """
         with self.lock:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.test_train import frozen_recipe
-from training.train import main
+from mmorient.commands.train import main
+from tests.mmorient.fitting.test_train import frozen_recipe
 
 ROOT = Path(__file__).parents[1]
 

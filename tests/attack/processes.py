@@ -14,7 +14,7 @@ from harness import ROOT
 
 # Of `sys.addaudithook`: what a command does to files.
 STEPS = {"open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.listdir", "os.scandir", "fcntl.flock"}
-TRAIN, PREDICT, EXPLAIN = (f"training/{name}.py" for name in ("train", "predict", "explain"))
+TRAIN, PREDICT, EXPLAIN = (f"mmorient/commands/{name}.py" for name in ("train", "predict", "explain"))
 
 
 class Command:

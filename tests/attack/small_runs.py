@@ -8,11 +8,11 @@ import pytest
 from markupsafe import Markup
 from processes import TRAIN, finished
 
-import training.references
-import training.report_page
-from tests.training.test_train import frozen_recipe
-from training.report_charts import Chart
-from training.saved_models import load_saved_model
+import mmorient.fitting.references
+import mmorient.report.page
+from mmorient.prediction.saved_models import load_saved_model
+from mmorient.report.charts import Chart
+from tests.mmorient.fitting.test_train import frozen_recipe
 
 # What a run leaves that depends neither on the clock nor on where it is.
 FILES = ("model.safetensors", "references.json", "config.json", "processor_config.json", "splits.csv")
@@ -23,8 +23,8 @@ def quick_runs() -> Any:
     """Leaves out what takes most of such a run's time: drawing charts, and most steps of the votes' fit."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("line_chart", "reliability_chart", "degree_chart"):
-            patch.setattr(training.report_page, name, lambda *_, **__: Chart("", Markup("<svg/>")))
-        patch.setattr(training.references, "VOTING_STEPS", 3)
+            patch.setattr(mmorient.report.page, name, lambda *_, **__: Chart("", Markup("<svg/>")))
+        patch.setattr(mmorient.fitting.references, "VOTING_STEPS", 3)
         yield
 
 

@@ -12,7 +12,7 @@ from unittest import mock
 from damage import DAMAGES, flip, truncate
 from harness import Case, amount, check
 
-from training.checkpoints import IDENTITY, SEAL, seal, start_or_resume
+from mmorient.fitting.checkpoints import IDENTITY, SEAL, seal, start_or_resume
 
 STEPS = (2, 4, 10)
 NUMBERS = (errno.EACCES, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENOTCONN)

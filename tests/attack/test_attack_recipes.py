@@ -12,7 +12,7 @@ import yaml
 from damage import damaged
 from harness import LARGE, ROOT, Case, amount, check
 
-from training.recipe import ARGUMENTS, parse_recipe
+from mmorient.recipes.recipe import ARGUMENTS, parse_recipe
 
 TASKS = {"humour": {"labels": ["no", "yes"]}}
 NAMES = [given.name for made in ARGUMENTS for given in dataclasses.fields(made) if given.init]

@@ -20,14 +20,15 @@ from damage import DAMAGES, damaged
 from harness import Case, amount, check
 from PIL import Image
 
-from tests.training.conftest import draw
-from tests.training.test_feature_cache import TASKS, TEXTS, make_processor, make_table
-from training import feature_cache, fingerprint_cache
-from training.disk_failures import explained_failures
-from training.feature_cache import cached_features
-from training.feature_shards import FeatureRows, find_rows, remove_damaged
-from training.fingerprint_cache import FILE, LOCK, kept_fingerprints
-from training.picture_fingerprints import fingerprint
+from mmorient.features import cache as feature_cache
+from mmorient.features.cache import cached_features
+from mmorient.features.shards import FeatureRows, find_rows, remove_damaged
+from mmorient.files.disk_failures import explained_failures
+from mmorient.tables import fingerprint_cache
+from mmorient.tables.fingerprint_cache import FILE, LOCK, kept_fingerprints
+from mmorient.tables.picture_fingerprints import fingerprint
+from tests.mmorient.conftest import draw
+from tests.mmorient.features.test_feature_cache import TASKS, TEXTS, make_processor, make_table
 
 Attack = Callable[[Iterable[Case]], None]
 Change = Callable[[Path, random.Random], object]

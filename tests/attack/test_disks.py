@@ -12,9 +12,9 @@ from harness import Case, amount, check
 from processes import PREDICT, TRAIN, Command, finished, refusal
 from small_runs import Runs, quick_runs  # noqa: F401 (a fixture)
 
-import training.predict
+import mmorient.prediction.predict
 from modeling_mmorient import MMOrientForMultitaskClassification
-from tests.training.predicting import save_model, text_table
+from tests.mmorient.predicting import save_model, text_table
 
 LARGE_ENOUGH = 256 << 20
 REMEDIES = ("free some space", "another disk", "ulimit")
@@ -103,7 +103,7 @@ def test_full_disks_in_prediction(
     monkeypatch: pytest.MonkeyPatch,
     attack: Callable[[Iterable[Case]], None],
 ) -> None:
-    monkeypatch.setattr(training.predict, "CHUNK_ROWS", 8)
+    monkeypatch.setattr(mmorient.prediction.predict, "CHUNK_ROWS", 8)
     model = str(save_model(tmp_path / "model"))
     table, *options = text_table(tmp_path, 60)
 

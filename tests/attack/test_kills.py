@@ -10,8 +10,8 @@ from harness import Case, amount, check
 from processes import PREDICT, TRAIN, Command, finished
 from small_runs import Runs, quick_runs  # noqa: F401 (a fixture)
 
-import training.predict
-from tests.training.predicting import save_model, text_table
+import mmorient.prediction.predict
+from tests.mmorient.predicting import save_model, text_table
 
 KILLS = amount(2, 4)  # of one run, one after the other
 
@@ -45,7 +45,7 @@ def test_killed_training(runs: Runs, attack: Callable[[Iterable[Case]], None]) -
 @pytest.fixture
 def killed_prediction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int], None]:
     """`killed_prediction(kind, seed)`: predicts, is killed, goes on."""
-    monkeypatch.setattr(training.predict, "CHUNK_ROWS", 8)
+    monkeypatch.setattr(mmorient.prediction.predict, "CHUNK_ROWS", 8)
     model = str(save_model(tmp_path / "model"))
     table, *options = text_table(tmp_path, 60)
     whole: dict[str, tuple[int, bytes]] = {}

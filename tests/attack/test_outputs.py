@@ -14,11 +14,12 @@ from harness import LARGE, Case, amount, check
 from processes import PREDICT, TRAIN, Command, finished
 from small_runs import Runs, quick_runs  # noqa: F401 (a fixture)
 
-import training.predict
-import training.score
-from tests.training.predicting import TASKS, read_output, save_model, text_table
-from training.prediction_parts import PartFolder
-from training.saved_models import load_saved_model
+import mmorient.commands.predict
+import mmorient.commands.score
+import mmorient.prediction.predict
+from mmorient.prediction.parts import PartFolder
+from mmorient.prediction.saved_models import load_saved_model
+from tests.mmorient.predicting import TASKS, read_output, save_model, text_table
 
 Attack = Callable[[Iterable[Case]], None]
 
@@ -35,11 +36,11 @@ class Predictions:
         self.table, *self.options = text_table(folder, 40)
         self.expected: dict[str, bytes] = {}
         for kind in ("csv", "parquet"):
-            training.predict.main(self.arguments(folder / f"whole.{kind}"))
+            mmorient.commands.predict.main(self.arguments(folder / f"whole.{kind}"))
             self.expected[kind] = (folder / f"whole.{kind}").read_bytes()
             with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
                 patch.setattr(PartFolder, "join", interrupt)
-                training.predict.main(self.arguments(folder / f"begun.{kind}"))
+                mmorient.commands.predict.main(self.arguments(folder / f"begun.{kind}"))
 
     def arguments(self, output: Path) -> list[str]:
         return [self.model, self.table, str(output), *self.options]
@@ -53,12 +54,12 @@ class Predictions:
         shutil.copytree(self.folder / f"begun.{kind}.parts", parts)
         change(parts)
         try:
-            training.predict.main(self.arguments(output))
-        except SystemExit as exit:
+            mmorient.commands.predict.main(self.arguments(output))
+        except (SystemExit, ValueError) as error:
             check(not output.exists(), "half an output")
-            if "holds other files" in str(exit.code):
+            if "holds other files" in str(error):
                 shutil.rmtree(parts)
-            training.predict.main([*self.arguments(output), "--restart"])
+            mmorient.commands.predict.main([*self.arguments(output), "--restart"])
             check(output.read_bytes() == self.expected[kind], "another output after --restart")
             raise
         check(output.read_bytes() == self.expected[kind], "another output")
@@ -71,8 +72,8 @@ def interrupt(*_arguments: object) -> None:
 @pytest.fixture(scope="module")
 def predictions(tmp_path_factory: pytest.TempPathFactory) -> Iterable[Predictions]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training.predict, "CHUNK_ROWS", 16)
-        patch.setattr(training.predict, "load_saved_model", functools.cache(load_saved_model))
+        patch.setattr(mmorient.prediction.predict, "CHUNK_ROWS", 16)
+        patch.setattr(mmorient.prediction.predict, "load_saved_model", functools.cache(load_saved_model))
         yield Predictions(tmp_path_factory.mktemp("predictions"))
 
 
@@ -96,7 +97,7 @@ def test_damaged_parts(predictions: Predictions, attack: Attack) -> None:
 
 def test_foreign_files_among_parts(predictions: Predictions, attack: Attack) -> None:
     other = save_model(predictions.folder / "other", seed=1)
-    training.predict.main([str(other), *predictions.arguments(predictions.folder / "other.csv")[1:]])
+    mmorient.commands.predict.main([str(other), *predictions.arguments(predictions.folder / "other.csv")[1:]])
 
     def alien(name: str, content: bytes = b"mine") -> Callable[[Path], object]:
         return lambda parts: (parts / name).write_bytes(content)
@@ -154,7 +155,7 @@ def test_damaged_predictions_are_scored_or_refused(predictions: Predictions, att
         table = folder / f"damaged{seed}.{kind}"
         table.write_bytes(damaged(predictions.expected[kind], rng))
         arguments = ["table", str(recipe), str(table), "--truth", str(folder / "truth.csv")]
-        attempt = functools.partial(training.score.main, arguments)
+        attempt = functools.partial(mmorient.commands.score.main, arguments)
         cases.append(Case("damaged outputs", f"scored {kind}", seed, table.name, attempt))
     attack(cases)
 
@@ -189,7 +190,7 @@ def test_damaged_lists_of_splits(runs: Runs, attack: Attack) -> None:
             shutil.copytree(run, copied, ignore=shutil.ignore_patterns("checkpoint-*"))
             DAMAGES[damage](copied / name, rng)
             output = copied / "out.parquet"
-            training.predict.main([str(copied), str(table), str(output), *option])
+            mmorient.commands.predict.main([str(copied), str(table), str(output), *option])
             found = [row["is_reference"] for row in read_output(output)]
             check(found == answers[len(option)], "other rows, or other rows are marked as references")
 

@@ -16,17 +16,17 @@ import pytest
 from harness import LARGE, Case, amount, check
 from matplotlib.figure import Figure
 
+from mmorient.commands import explain, train
+from mmorient.explanation.memes import Meme
+from mmorient.explanation.page import MemePage, index_entry, render_index, render_meme
+from mmorient.report.report import RunReport, ScoredSplit, write_report
 from modeling_mmorient.explanation import NeighborExplanation
 from modeling_mmorient.task_specs import TaskSpec
-from tests.training.conftest import draw
-from tests.training.explaining import explanation
-from tests.training.predicting import write_rows
-from tests.training.predictions_samples import multi_label, single_label
-from tests.training.test_train import frozen_recipe
-from training import explain, train
-from training.explained_memes import Meme
-from training.explanation_page import MemePage, index_entry, render_index, render_meme
-from training.report import RunReport, ScoredSplit, write_report
+from tests.mmorient.conftest import draw
+from tests.mmorient.explaining import explanation
+from tests.mmorient.fitting.test_train import frozen_recipe
+from tests.mmorient.predicting import write_rows
+from tests.mmorient.predictions_samples import multi_label, single_label
 
 MARKUP = [
     *(

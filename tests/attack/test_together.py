@@ -9,8 +9,8 @@ from harness import Case, amount, check
 from processes import EXPLAIN, PREDICT, TRAIN, Command, finished
 from small_runs import Runs, quick_runs  # noqa: F401 (a fixture)
 
-import training.predict
-from tests.training.predicting import save_model, text_table
+import mmorient.prediction.predict
+from tests.mmorient.predicting import save_model, text_table
 
 
 def ends(commands: list[Command], words: str) -> int:
@@ -67,7 +67,7 @@ def test_two_runs_at_once(runs: Runs, attack: Callable[[Iterable[Case]], None]) 
 def test_two_predictions_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attack: Callable[[Iterable[Case]], None]
 ) -> None:
-    monkeypatch.setattr(training.predict, "CHUNK_ROWS", 8)
+    monkeypatch.setattr(mmorient.prediction.predict, "CHUNK_ROWS", 8)
     model = str(save_model(tmp_path / "model"))
     table, *options = text_table(tmp_path, 60)
     finished(PREDICT, [model, table, str(tmp_path / "whole.csv"), *options], tmp_path / "log")

@@ -9,9 +9,9 @@ from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast, ViTImageProcessorPil
 
+from mmorient.fitting.assemble import train_tokenizer
 from modeling_mmorient import MMOrientProcessor
 from modeling_mmorient.explanation import _words, explain
-from training.assemble import train_tokenizer
 
 TEXTS = ["one does not simply walk", None, "brace yourselves, memes are coming"]
 

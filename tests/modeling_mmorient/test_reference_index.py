@@ -231,7 +231,7 @@ except ImportError as error:
     print(error)
 """
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert 'pip install "modeling-mmorient[faiss]"' in result.stdout, result.stderr
+    assert 'pip install "mmorient[faiss]"' in result.stdout, result.stderr
 
 
 def test_faiss_is_not_loaded_before_it_is_needed():

@@ -1,0 +1,1 @@
+"""The toolkit around MM-ORIENT: everything a person does with tables of memes and models."""

@@ -1,0 +1,45 @@
+"""The command `mmorient`: its first argument names the command that takes the others."""
+
+import difflib
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from mmorient.commands.running import run
+
+# In the order of their use; each is a module of this package with a `main`.
+COMMANDS = {
+    "samples": "draw sample memes to try everything on",
+    "inspect": "show what a recipe finds in its tables",
+    "train": "train a model as a recipe says",
+    "label": "label one meme",
+    "predict": "predict every row of a table",
+    "score": "score predictions",
+    "explain": "show why a model answers what it does",
+}
+HELP = "\n".join(
+    [
+        "usage: mmorient COMMAND ...",
+        "",
+        "Train models that answer several questions about pictures with texts, and use them.",
+        "",
+        *(f"  {name:<10}{purpose}" for name, purpose in COMMANDS.items()),
+        "",
+        "mmorient COMMAND --help says more.",
+    ]
+)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Carry out a command line, by default the process's own."""
+    given = sys.argv[1:] if argv is None else list(argv)
+    if not given or given[0] in ("-h", "--help"):
+        print(HELP)
+        return
+    name = given[0]
+    if name not in COMMANDS:
+        close = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        sys.exit(f"error: {name!r} is no command: choose one of {list(COMMANDS)}.{hint}")
+    # Only now: a command's module loads what it needs, for which `--help` need not wait.
+    run(import_module(f"mmorient.commands.{name}").main, given[1:])

@@ -1,0 +1,128 @@
+"""Score predictions, and answers to SemEval-2020 task 8.
+
+    mmorient score table RECIPE.yaml PREDICTIONS [--truth TABLE] [--json FILE]
+    mmorient score semeval ANSWERS GOLD [--column COLUMN] [--json FILE]
+    mmorient score write_semeval OUT --a PREDICTIONS --c PREDICTIONS [--b PREDICTIONS]
+
+PREDICTIONS are tables that `mmorient predict` wrote. The majority class that is shown beside each score is
+that of the scored rows themselves. Rows that are references of the model (column `is_reference`) met their
+own labels in being predicted, and are scored apart.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmorient.commands.running import run
+from mmorient.files.whole_files import write_text
+from mmorient.prediction.tables import IS_REFERENCE
+from mmorient.recipes.recipe import parse_recipe
+from mmorient.scoring.scores import majority_scores, score_table, scores
+from mmorient.scoring.semeval import paired, read_answers, read_gold, score_answers, write_answers
+from mmorient.scoring.tables import answers_from_tables, read_scored_table
+from mmorient.scoring.task_predictions import TaskDecisions
+from mmorient.tables.table import read_table
+
+
+def _majority(tasks: Mapping[str, TaskDecisions]) -> dict[str, float]:
+    columns = [task.labels.tolist() for task in tasks.values()]
+    rows = [dict(zip(tasks, row, strict=True)) for row in zip(*columns, strict=True)]
+    return majority_scores(rows, rows)
+
+
+def _score_table(arguments: argparse.Namespace) -> dict[str, Any]:
+    data = parse_recipe([arguments.recipe]).data
+    predictions = read_table(arguments.predictions, Path())
+    truth = predictions
+    if arguments.truth is not None:
+        truth = read_table(arguments.truth, Path(), delimiter=data.delimiter, encoding=data.encoding)
+    table = read_scored_table(data, predictions, truth, arguments.leave_out_errors)
+    results = _scored(table.tasks)
+    if table.number_of_references is None:
+        print(
+            f"{predictions.name} has no column {IS_REFERENCE!r}: if some of the rows are references of the "
+            "model, it knew their labels, and the scores are too high."
+        )
+    if table.number_of_references:
+        print(
+            f"\nwarning: {table.number_of_references} row(s) are references of the model, which knows their "
+            "labels. They are no measure of it, and are scored apart:"
+        )
+        results["references"] = _scored(table.references)
+    if table.not_predicted:
+        print(f"not predicted: {table.not_predicted} row(s), which are in no score (column 'error')")
+    numbers = {"reference_rows": table.number_of_references, "not_predicted_rows": table.not_predicted}
+    return {"predictions": arguments.predictions, "truth": truth.name, **results, **numbers}
+
+
+def _scored(tasks: Mapping[str, TaskDecisions]) -> dict[str, Any]:
+    """The scores of some rows, which are printed too."""
+    results = {**scores(tasks), "majority": _majority(tasks)}
+    print(score_table(results, results["majority"]))
+    return results
+
+
+def _score_semeval(arguments: argparse.Namespace) -> dict[str, Any]:
+    answers, gold = read_answers(Path(arguments.answers)), read_gold(Path(arguments.gold), arguments.column)
+    results = score_answers(answers, gold)
+    for task, parts in paired(answers, gold).items():
+        results[task]["majority"] = _majority(parts)
+        print(f"task {task}\n{score_table(results[task], results[task]['majority'])}\n")
+    return {"answers": arguments.answers, "gold": arguments.gold, **results}
+
+
+def _write_semeval(arguments: argparse.Namespace) -> None:
+    a, b, c = (
+        None if path is None else read_table(path, Path()) for path in (arguments.a, arguments.b, arguments.c)
+    )
+    assert a is not None and c is not None
+    answers = answers_from_tables(a, b, c, arguments.image_column)
+    write_answers(Path(arguments.out), answers)
+    print(f"{len(answers)} answers: {arguments.out}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="Score predictions, and answers to SemEval-2020 task 8.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    table = commands.add_parser("table", help="score a predictions table")
+    table.add_argument("recipe", help="YAML file that names the label columns")
+    table.add_argument("predictions", help="table that mmorient predict wrote")
+    table.add_argument("--truth", help="table of the labels, the same rows in the same order")
+    table.add_argument(
+        "--leave_out_errors",
+        action="store_true",
+        help="score without rows that have no prediction and are labelled, or malformed",
+    )
+    table.set_defaults(run=_score_table)
+
+    semeval = commands.add_parser("semeval", help="score an answer file of SemEval-2020 task 8")
+    semeval.add_argument("answers", help="file with a line T1_T2_T3 for each meme")
+    semeval.add_argument("gold", help="the same of the true labels, or a table of them")
+    semeval.add_argument("--column", help="the table's column of answers")
+    semeval.set_defaults(run=_score_semeval)
+    for command in (table, semeval):
+        command.add_argument("--json", help="file to write the scores to")
+
+    write = commands.add_parser("write_semeval", help="write an answer file of SemEval-2020 task 8")
+    write.add_argument("out", help="file to write")
+    write.add_argument("--a", required=True, help="predictions table with sentiment")
+    write.add_argument("--b", help="with each quality, yes or no; default: where its intensity is above 0")
+    write.add_argument("--c", required=True, help="with each quality's intensity")
+    write.add_argument("--image_column", default="image_name", help="column that names the meme")
+    write.set_defaults(run=_write_semeval, json=None)
+    return parser
+
+
+def main(argv: Sequence[str]) -> None:
+    arguments = _parser().parse_args(argv)
+    results = arguments.run(arguments)
+    if arguments.json is not None:
+        write_text(Path(arguments.json), json.dumps(results, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    run(main, sys.argv[1:])

@@ -1,0 +1,1 @@
+"""Explanation: pages about single memes."""

@@ -1,0 +1,191 @@
+"""Features of frozen encoders, computed once and kept on disk for every later run.
+
+    FOLDER / fingerprint of encoders and processor / *.arrow
+
+A row is found by its text and its picture's bytes, so rows that tables, splits and tasks share are
+computed once, and only new or changed rows are computed later. Numbers are kept in float32, so that
+cached and raw logits agree: about 0.25 MB a row for MobileNetV2's 49 x 1280 regions, 0.15 MB for the
+49 x 768 of CLIP ViT-B/32, and 3 kB a token for BERT.
+"""
+
+from collections.abc import Container, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+from accelerate import PartialState
+from filelock import FileLock, Timeout
+from torch.utils.data import DataLoader, Dataset
+from tqdm.auto import tqdm
+from transformers.utils import logging
+
+from mmorient.features.batches import Row, raw_inputs
+from mmorient.features.encoding import encoded
+from mmorient.features.fingerprints import encoder_fingerprint, row_keys
+from mmorient.features.shards import FeatureRows, find_rows, remove_damaged, write_shard
+from modeling_mmorient import MMOrientForMultitaskClassification, MMOrientProcessor
+
+logger = logging.get_logger(__name__)
+
+# Rows of a file, about: what an interrupted run loses at most, and one more such file being written.
+SHARD_ROWS = 256
+
+
+def cached_features(
+    tables: Mapping[str, datasets.Dataset],
+    model: MMOrientForMultitaskClassification,
+    processor: MMOrientProcessor,
+    folder: str | Path,
+    batch_size: int,
+    device: torch.device,
+    workers: int = 0,
+) -> dict[str, FeatureRows]:
+    """The features of every row, from the cache or from the encoders, which fill the cache.
+
+    With several processes, each computes its share, and all read the whole.
+
+    Args:
+        tables: By name (for errors): rows as in `batches.raw_inputs`, with `labels`.
+        model: Its encoders are frozen: their features do not change in training.
+        processor: The model's.
+        folder: Of the cache, where all processes can read and write.
+        batch_size: Rows at a time.
+        device: Where the encoders run.
+        workers: Processes that prepare pictures and texts; 0: this one does.
+
+    Raises:
+        ValueError: If a row's picture or text cannot be read, naming the row; if another process's rows
+            are not in `folder`.
+    """
+    state = PartialState()
+    store = Path(folder).expanduser() / encoder_fingerprint(model, processor)
+    keys = {name: row_keys(table, name) for name, table in tables.items()}
+    sources = {key: (name, row) for name in tables for row, key in enumerate(keys[name])}
+    with _alone(store, state, sources):
+        known = find_rows(store, sources)
+        state.wait_for_everyone()  # before the first of them adds to what the last should see
+        missing = _by_length({key: place for key, place in sources.items() if key not in known}, tables)
+        shards = _cut(missing, batch_size * max(1, SHARD_ROWS // batch_size))
+        shards = shards[state.process_index :: state.num_processes]
+        places = [[sources[key] for key in shard] for shard in shards]
+        threads = torch.get_num_threads() if device.type == "cpu" else 1  # each encodes a batch
+        batches = _prepared(tables, places, processor, max(1, batch_size // threads), workers)
+        with tqdm(
+            desc="features",
+            unit="row",
+            total=len(known) + sum(map(len, shards)),
+            initial=len(known),
+            disable=not state.is_local_main_process,
+        ) as bar:
+            _extract(model.to(device).eval(), batches, shards, store, bar)
+        state.wait_for_everyone()
+    known = find_rows(store, sources)
+    if lost := len(sources) - len(known):
+        raise ValueError(
+            f"{store} lacks {lost} rows that other processes were to compute: set `feature_cache` to a "
+            "folder that all processes share."
+        )
+    return {
+        name: FeatureRows([known[key] for key in keys[name]], table["labels"][:])
+        for name, table in tables.items()
+    }
+
+
+@contextmanager
+def _alone(store: Path, state: PartialState, wanted: Container[bytes]) -> Iterator[None]:
+    """Let one run at a time fill a cache, so that no row is computed twice. It finds no damaged row there.
+
+    The lock is the operating system's, which takes it back when a run dies.
+    """
+    if not state.is_main_process:
+        state.wait_for_everyone()
+        yield
+        return
+    store.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(store / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        logger.warning(f"waiting for another run that fills {store}.")
+        lock.acquire()
+    try:
+        remove_damaged(store, wanted)
+        state.wait_for_everyone()
+        yield
+    finally:
+        lock.release()
+
+
+def _by_length(
+    places: Mapping[bytes, tuple[str, int]], tables: Mapping[str, datasets.Dataset]
+) -> list[bytes]:
+    """Keys of rows, long texts first: batches pad little, and memory that is too small shows at once."""
+    texts = {name: table["text"][:] for name, table in tables.items()}
+    return sorted(places, key=lambda key: (-len(texts[places[key][0]][places[key][1]] or ""), key))
+
+
+def _cut(items: Sequence[Any], size: int) -> list[Any]:
+    return [items[start : start + size] for start in range(0, len(items), size)]
+
+
+class _PlacedRows(Dataset[Row]):
+    """Rows of several tables, each by the table's name and its number there."""
+
+    def __init__(self, tables: Mapping[str, datasets.Dataset]) -> None:
+        self.tables = tables
+
+    def __getitem__(self, place: tuple[str, int]) -> Row:
+        name, row = place
+        values = self.tables[name][row]
+        return {**values, "row": f"{values['row']} of the {name} rows"}
+
+
+def _prepared(
+    tables: Mapping[str, datasets.Dataset],
+    shards: Sequence[Sequence[tuple[str, int]]],
+    processor: MMOrientProcessor,
+    batch_size: int,
+    workers: int,
+) -> Iterator[dict[str, torch.Tensor]]:
+    """Inputs of the encoders for the rows of one file after another."""
+    loader = DataLoader(
+        _PlacedRows(tables),
+        batch_sampler=[batch for shard in shards for batch in _cut(shard, batch_size)],
+        collate_fn=partial(raw_inputs, processor),
+        num_workers=workers,
+        # Its own: whether features are computed or found must not change what is drawn afterwards.
+        generator=torch.Generator(),
+    )
+    return iter(loader)
+
+
+def _extract(
+    model: MMOrientForMultitaskClassification,
+    batches: Iterator[dict[str, torch.Tensor]],
+    shards: Sequence[Sequence[bytes]],
+    store: Path,
+    bar: tqdm,
+) -> None:
+    """Compute and write one file after another, each while the next is computed."""
+    features = encoded(model, batches)
+    with closing(features), ThreadPoolExecutor(1) as thread:
+        written: Future[None] | None = None
+        for keys in shards:
+            computed: list[dict[str, torch.Tensor]] = []
+            rows = 0
+            while rows < len(keys):
+                computed.append(next(features))
+                rows += len(computed[-1]["image_present"])
+                bar.update(len(computed[-1]["image_present"]))
+            if model.device.type == "cpu":
+                write_shard(store, keys, computed)  # the encoders' threads go on meanwhile
+                continue
+            if written is not None:
+                written.result()
+            written = thread.submit(write_shard, store, keys, computed)
+        if written is not None:
+            written.result()

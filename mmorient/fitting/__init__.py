@@ -1,0 +1,1 @@
+"""Fitting: from a recipe to a trained model."""

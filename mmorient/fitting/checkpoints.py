@@ -1,0 +1,232 @@
+"""Runs that can be killed at any moment: which checkpoints are whole, and whose they are.
+
+output_dir / run.json                    what the run was started with
+output_dir / checkpoint-N / whole.json   sizes and digests of its files, written last
+output_dir / set-aside-checkpoint-N      a checkpoint that was whole, and could not be used as it was found
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
+from filelock import FileLock, Timeout
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from transformers.utils import logging
+
+from mmorient.files.whole_files import write_text
+
+logger = logging.get_logger(__name__)
+
+SEAL, IDENTITY, SET_ASIDE = "whole.json", "run.json", "set-aside"
+# Named in an error; a run has hundreds of arguments.
+SHOWN_DIFFERENCES = 5
+
+
+@contextmanager
+def only_run(output_dir: Path) -> Iterator[None]:
+    """Keep other runs out of a folder. The operating system does so, and stops when this process ends.
+
+    Raises:
+        ValueError: If another run is in there.
+    """
+    output_dir.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(output_dir / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ValueError(
+            f"another run writes to {output_dir}: wait, or choose another `output_dir`."
+        ) from None
+    with lock:
+        yield
+
+
+def seal(checkpoint: Path) -> None:
+    """Say that a checkpoint is whole, once all of it is on disk."""
+    files = {path.relative_to(checkpoint).as_posix(): _describe(path) for path in _files(checkpoint)}
+    for path in _files(checkpoint):
+        _flush(path)
+    write_text(checkpoint / SEAL, json.dumps(files, indent=2) + "\n")
+
+
+def find_damage(checkpoint: Path) -> str | None:
+    """What a checkpoint lacks to be whole: sealed, and nothing gone, changed or unreadable since."""
+    try:
+        files = json.loads((checkpoint / SEAL).read_bytes())
+    except FileNotFoundError:
+        return f"there is no {SEAL}"
+    except OSError as error:
+        return f"{SEAL} cannot be read: {error.strerror}"
+    except (ValueError, RecursionError):
+        return f"{SEAL} is damaged"
+    if not isinstance(files, dict):
+        return f"{SEAL} is damaged"
+    for name, described in files.items():
+        try:
+            if _describe(checkpoint / name) != described:
+                return f"{name} is not as it was written"
+        except FileNotFoundError:
+            return f"{name} is gone"
+        except OSError as error:
+            return f"{name} cannot be read: {error.strerror}"
+    return None
+
+
+def start_or_resume(output_dir: Path, identity: Mapping[str, Any], restart: bool) -> Path | None:
+    """The checkpoint to go on from, or None where there is nothing to go on from.
+
+    Checkpoints that were cut off while being written are removed: the run will write them again. Others that
+    are not whole are set aside under another name, whatever is wrong with them: what cannot be read now
+    may be readable later.
+
+    Every process of a run calls this: the first one looks and writes, and the others are told.
+
+    Args:
+        output_dir: Of the run; made if it is missing.
+        identity: What decides the outcome of the run, of JSON types.
+        restart: Remove the checkpoints of whatever ran here, but for those set aside, and start anew.
+
+    Raises:
+        ValueError: If the checkpoints are those of a run with another identity.
+        OSError: If the folder cannot be written to.
+    """
+    outcome: list[Path | Exception | None] = [None]
+    if PartialState().is_main_process:
+        try:
+            outcome = [_start_or_resume(output_dir, identity, restart)]
+        except (ValueError, OSError) as error:
+            outcome = [error]  # or the others would wait for ever
+    broadcast_object_list(outcome)
+    if isinstance(outcome[0], Exception):
+        raise outcome[0]
+    return outcome[0]
+
+
+def remove_older(output_dir: Path, limit: int | None, best: str | None) -> None:
+    """Remove a run's oldest checkpoints: all but some, but never the latest or the best one.
+
+    Args:
+        output_dir: Of the run.
+        limit: How many stay; None: all.
+        best: The best checkpoint; its folder may have been moved since.
+    """
+    checkpoints = sorted(filter(_is_checkpoint, output_dir.iterdir()), key=_step)
+    kept = {checkpoint.name for checkpoint in checkpoints[-1:]} | ({Path(best).name} if best else set())
+    others = [checkpoint for checkpoint in checkpoints if checkpoint.name not in kept]
+    excess = 0 if limit is None else len(checkpoints) - max(limit, len(checkpoints) - len(others))
+    for checkpoint in others[: max(excess, 0)]:
+        try:
+            _remove(checkpoint)
+        except OSError as error:  # it costs space, and no more
+            logger.warning(f"the older {checkpoint} cannot be removed: {error}")
+
+
+def _start_or_resume(output_dir: Path, identity: Mapping[str, Any], restart: bool) -> Path | None:
+    output_dir.mkdir(parents=True, exist_ok=True)
+    checkpoints = sorted(filter(_is_checkpoint, output_dir.iterdir()), key=_step, reverse=True)
+    if restart:
+        for checkpoint in checkpoints:
+            _remove(checkpoint)
+        checkpoints = []
+    if checkpoints:
+        _require_same(output_dir, identity)
+    else:
+        write_text(output_dir / IDENTITY, json.dumps(identity, indent=2, sort_keys=True) + "\n")
+    for checkpoint in checkpoints:
+        damage = find_damage(checkpoint)
+        if damage is None:
+            logger.warning(f"going on from {checkpoint}.")
+            return checkpoint
+        if _was_cut_off(checkpoint):
+            _remove(checkpoint)
+            logger.warning(f"{checkpoint} was cut off while being written: removed.")
+        else:
+            aside = _set_aside(checkpoint)
+            logger.warning(
+                f"{checkpoint} is not whole ({damage}): set aside as {aside.name}. To go on from it, end "
+                "this run, put it in order, and give it its name back."
+            )
+    return None
+
+
+def has_ended(checkpoint: Path) -> bool:
+    """Whether a checkpoint is the last one of its run: of all steps, or of waiting for a better model."""
+    state = json.loads((checkpoint / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
+    if state["global_step"] >= state["max_steps"]:
+        return True
+    callback = state.get("stateful_callbacks", {}).get("EarlyStoppingCallback")
+    if callback is None:
+        return False
+    waited = callback["attributes"]["early_stopping_patience_counter"]
+    return bool(waited >= callback["args"]["early_stopping_patience"])
+
+
+def _require_same(output_dir: Path, identity: Mapping[str, Any]) -> None:
+    remedy = "choose another `output_dir`, or remove those checkpoints with `--restart true`."
+    try:
+        known = json.loads((output_dir / IDENTITY).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise ValueError(f"{output_dir} holds checkpoints of an unknown run: {remedy}") from None
+    given = json.loads(json.dumps(identity))
+    different = [key for key in sorted({*known, *given}) if known.get(key) != given.get(key)]
+    if different:
+        shown = "; ".join(
+            f"{key} was {known.get(key)!r} and is {given.get(key)!r}" for key in different[:SHOWN_DIFFERENCES]
+        )
+        more = (
+            f"; and {len(different) - SHOWN_DIFFERENCES} more" if len(different) > SHOWN_DIFFERENCES else ""
+        )
+        raise ValueError(f"{output_dir} holds checkpoints of another run ({shown}{more}): {remedy}")
+
+
+def _was_cut_off(checkpoint: Path) -> bool:
+    """Whether it is known that a checkpoint was never whole: the seal is the last of its files."""
+    try:
+        return SEAL not in os.listdir(checkpoint)
+    except OSError:
+        return False
+
+
+def _remove(checkpoint: Path) -> None:
+    # What is left of a removal that is interrupted was cut off, too.
+    (checkpoint / SEAL).unlink(missing_ok=True)
+    shutil.rmtree(checkpoint)
+
+
+def _set_aside(checkpoint: Path) -> Path:
+    number, aside = 1, checkpoint.with_name(f"{SET_ASIDE}-{checkpoint.name}")
+    while aside.exists():
+        number += 1
+        aside = checkpoint.with_name(f"{SET_ASIDE}-{checkpoint.name}-{number}")
+    return checkpoint.rename(aside)
+
+
+def _is_checkpoint(path: Path) -> bool:
+    prefix, _, number = path.name.rpartition("-")
+    return prefix == PREFIX_CHECKPOINT_DIR and number.isdigit() and path.is_dir()
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.rpartition("-")[2])
+
+
+def _files(checkpoint: Path) -> list[Path]:
+    return sorted(path for path in checkpoint.rglob("*") if path.is_file() and path.name != SEAL)
+
+
+def _describe(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def _flush(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

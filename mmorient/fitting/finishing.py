@@ -1,0 +1,167 @@
+"""From a trained model to what a run leaves: scores, the saved model with what was fitted, and the report."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import datasets
+
+from mmorient.files.whole_files import write_text
+from mmorient.fitting.trainer import MultitaskTrainer
+from mmorient.report.report import RunReport, ScoredSplit, write_report
+from mmorient.scoring.decision_fitting import FittedDecisions, fit_decisions
+from mmorient.scoring.scores import majority_scores, score_table, scores
+from mmorient.scoring.task_predictions import TaskPredictions, task_predictions
+from modeling_mmorient import __version__
+from modeling_mmorient.task_specs import TaskSpec
+
+PACKAGES = ("torch", "transformers", "accelerate", "datasets")
+NOTES = {
+    "validation": "The best epoch may have been chosen on these rows. They are scored before temperature and "
+    "thresholds were fitted on them.",
+    "test": "Nothing was chosen on these rows. They are scored with the temperature and the thresholds that "
+    "were fitted on the validation rows, and that are saved with the model.",
+}
+
+
+@dataclass(frozen=True)
+class ScoredPart:
+    """A part of the rows with what the model answered.
+
+    Args:
+        predictions: By task.
+        loss: Mean of the batches' losses, by rows.
+        scores: From `mmorient.scoring.scores.scores`.
+        majority: Macro-F1 of the majority class, by task.
+    """
+
+    predictions: dict[str, TaskPredictions]
+    loss: float
+    scores: dict[str, Any]
+    majority: dict[str, float]
+
+
+def finish(
+    trainer: MultitaskTrainer,
+    tables: Mapping[str, datasets.Dataset],
+    rows: Mapping[str, Any],
+    arguments: Mapping[str, Any],
+    notes: Sequence[str],
+) -> str:
+    """Score a trained model, fit its decisions, and leave all of it in the run's folder.
+
+    Temperature and thresholds are fitted on the validation rows and saved in the model's configuration. The
+    test rows are scored with them; the validation rows without, since there they would flatter.
+
+    Args:
+        trainer: After training. Every process calls this; the first one writes.
+        tables: The rows of every part, as they were read.
+        rows: The same rows as the trainer takes them.
+        arguments: Of the run, for the record.
+        notes: What a reader of the scores must know.
+
+    Returns:
+        The table of scores, for a person; empty on other processes.
+    """
+    outputs = {
+        part: trainer.predict(rows[part], metric_key_prefix=part)
+        for part in ("validation", "test")
+        if part in rows
+    }
+    if not trainer.is_world_process_zero():
+        return ""
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    plain = model.config.task_specs
+    validation = outputs["validation"]
+    fitted = fit_decisions(plain, validation.predictions, validation.label_ids, trainer.args.seed)
+    model.config.tasks = {name: spec.to_options() for name, spec in fitted.specs.items()}
+    parts = {
+        part: _score(output, fitted.specs if part == "test" else plain, part, tables, trainer.args.seed)
+        for part, output in outputs.items()
+    }
+    folder = Path(str(trainer.args.output_dir))
+    # Not `trainer.save_model()`, which leaves a pickle of the arguments beside the model.
+    model.save_pretrained(folder)
+    trainer.processing_class.save_pretrained(folder)
+    _write_results(folder, parts, fitted, arguments)
+    fitting = [
+        f"task {name}, what was fitted: {note}" for name, said in fitted.notes.items() for note in said
+    ]
+    write_report(folder / "report", _report(trainer, parts, tables, arguments, [*notes, *fitting]))
+    last = list(parts)[-1]
+    table = score_table(parts[last].scores, parts[last].majority)
+    return f"{last} rows:\n{table}\n\nmodel, processor, results.json and report/index.html: {folder}"
+
+
+def _score(
+    output: Any, specs: Mapping[str, TaskSpec], part: str, tables: Mapping[str, datasets.Dataset], seed: int
+) -> ScoredPart:
+    predictions = task_predictions(specs, output.predictions, output.label_ids)
+    majority = majority_scores(tables["training"]["labels"][:], tables[part]["labels"][:])
+    return ScoredPart(predictions, output.metrics[f"{part}_loss"], scores(predictions, seed), majority)
+
+
+def _write_results(
+    folder: Path, parts: Mapping[str, ScoredPart], fitted: FittedDecisions, arguments: Mapping[str, Any]
+) -> None:
+    results = {
+        **{
+            name: {"loss": part.loss, "majority": part.majority, **part.scores}
+            for name, part in parts.items()
+        },
+        "fitted": {
+            name: {"temperature": spec.temperature, "thresholds": spec.thresholds}
+            for name, spec in fitted.specs.items()
+        },
+        "arguments": arguments,
+    }
+    write_text(folder / "results.json", json.dumps(results, indent=2) + "\n")
+
+
+def _report(
+    trainer: MultitaskTrainer,
+    parts: Mapping[str, ScoredPart],
+    tables: Mapping[str, datasets.Dataset],
+    arguments: Mapping[str, Any],
+    notes: Sequence[str],
+) -> RunReport:
+    history = trainer.state.log_history
+    return RunReport(
+        title=Path(str(trainer.args.output_dir)).name,
+        splits=[
+            ScoredSplit(
+                name,
+                part.predictions,
+                tables[name],
+                note=NOTES[name],
+                scores=_task_scores(part),
+                mean=_mean(part),
+            )
+            for name, part in parts.items()
+        ],
+        recipe=arguments,
+        history=history,
+        degrees=trainer.degrees(),
+        duration=trainer.seconds,
+        # A clone that was not installed has no metadata to ask for its own.
+        versions={"modeling-mmorient": __version__} | {package: version(package) for package in PACKAGES},
+        notes=notes,
+    )
+
+
+def _task_scores(part: ScoredPart) -> dict[str, dict[str, Any]]:
+    """Scores by task, beside the majority class."""
+    return {
+        name: {**task, "majority_macro_f1": part.majority.get(name)}
+        for name, task in part.scores["tasks"].items()
+    }
+
+
+def _mean(part: ScoredPart) -> dict[str, Any]:
+    """Scores of the tasks' mean, beside the majority class."""
+    majority = part.majority.values()
+    mean = {name: part.scores[name] for name in ("macro_f1", "macro_f1_interval")}
+    return {**mean, "majority_macro_f1": sum(majority) / len(majority) if majority else None}

@@ -1,0 +1,170 @@
+"""The references of a run: filled from a table's rows in one pass, and what their graphs look like."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+from transformers.utils import logging
+
+from mmorient.features.batches import Row, padded_places
+from modeling_mmorient import MMOrientForMultitaskClassification
+from modeling_mmorient.multitask import multitask_loss
+from modeling_mmorient.reference_health import calibrate_threshold
+
+logger = logging.get_logger(__name__)
+
+GRAPHS = ("image", "text")
+# References whose votes are fitted before training, at most, and steps of the fit.
+VOTING_REFERENCES, VOTING_STEPS = 10_000, 200
+
+
+@dataclass(frozen=True)
+class ReferenceRows:
+    """Rows that become a model's references.
+
+    Args:
+        rows: As the trainer takes them.
+        ids: Of the rows, each another.
+        contents: Of each row what stands for its picture and text: equal for exact copies.
+        notes: Where they come from, for a person; saved with the model.
+    """
+
+    rows: Any
+    ids: Sequence[str]
+    contents: Sequence[str]
+    notes: str
+
+
+class OwnReferences(Dataset[Row]):
+    """Training rows with their own places among the references, so that no row meets its own label.
+
+    Args:
+        rows: As the trainer takes them.
+        places: Of each row all places that it stands in; none where it is no reference.
+    """
+
+    def __init__(self, rows: Any, places: Sequence[Sequence[int]]) -> None:
+        self.rows, self.places = rows, places
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, row: int) -> Row:
+        return {**self.rows[row], "own_reference": self.places[row]}
+
+
+def own_places(training: Sequence[str], references: Sequence[str]) -> list[Sequence[int]]:
+    """Where each training row, and every exact copy of it, stands among the references.
+
+    Args:
+        training, references: Of each row what stands for its picture and text, such as
+            `mmorient.tables.split_rows.content_digests`.
+    """
+    places: dict[str, list[int]] = {}
+    for place, content in enumerate(references):
+        places.setdefault(content, []).append(place)
+    # Copies share one list.
+    return [places.get(content, ()) for content in training]
+
+
+@torch.no_grad()
+def fill_references(
+    model: MMOrientForMultitaskClassification,
+    references: ReferenceRows,
+    collator: Callable[[Sequence[Row]], dict[str, Any]],
+    batch_size: int,
+) -> None:
+    """Make rows the references of a model, in place of those it has, and settle what depends on them.
+
+    HIMA stage 2's g is computed over them. Every process does the same with all rows.
+
+    Args:
+        model: On the device it runs on.
+        references: The rows.
+        collator: Of the rows.
+        batch_size: Rows at a time.
+
+    Raises:
+        ValueError: If a row has features that are not finite, naming it.
+    """
+    loader = DataLoader(
+        references.rows,
+        batch_size=batch_size,
+        collate_fn=collator,
+        # Its own: filling must not change what is drawn afterwards.
+        generator=torch.Generator(),
+    )
+    entries: list[dict[str, torch.Tensor]] = []
+    present: list[dict[str, torch.Tensor]] = []
+    labels: list[dict[str, torch.Tensor]] = []
+    for batch in loader:
+        labels.append(batch.pop("labels"))
+        inputs = {name: values.to(model.device) for name, values in batch.items()}
+        for kept, found in zip((entries, present), model.reference_entries(inputs), strict=True):
+            kept.append({name: values.cpu() for name, values in found.items()})
+    bank = model.new_bank(references.notes)
+    bank.add(references.ids, _joined(entries), _joined(present), _joined(labels))
+    model.references = bank
+
+
+def calibrate_thresholds(model: MMOrientForMultitaskClassification, quantile: float) -> None:
+    """Set the thresholds that the model's configuration leaves open, by `calibrate_threshold`."""
+    for graph in GRAPHS:
+        if getattr(model.config, f"{graph}_threshold") is not None:
+            continue
+        try:
+            threshold = calibrate_threshold(model.references, graph, quantile)
+        except ValueError as error:
+            if getattr(model.config, f"{graph}_neighbors") is None:
+                raise
+            logger.warning(f"the {graph} graph gets no threshold, and only its number of neighbours: {error}")
+            continue
+        setattr(model.config, f"{graph}_threshold", threshold)
+
+
+def fit_votes(model: MMOrientForMultitaskClassification, contents: Sequence[str]) -> None:
+    """Let T, s and a of the neighbours' votes begin where the votes alone, beside a bias for each class, say
+    most about the references themselves, each left out of its own vote with its exact copies.
+
+    Training learns them further, but a few hundred small steps do not lead them far.
+
+    Args:
+        model: With its references.
+        contents: Of the references, as in [`ReferenceRows`].
+    """
+    votes, bank, config = model.votes, model.references, model.config
+    assert votes is not None
+    # All or the first ones: a few numbers are fitted.
+    places = torch.arange(min(len(bank), VOTING_REFERENCES), device=bank.device)
+    own = padded_places(own_places(contents[: len(places)], contents)).to(bank.device)
+    neighbors = {
+        graph: bank.search(
+            graph,
+            bank.embeds(graph, places),
+            bank.present[graph][places],
+            getattr(config, f"{graph}_neighbors"),
+            getattr(config, f"{graph}_threshold"),
+            exclude=own,
+        )
+        for graph in GRAPHS
+    }
+    labels = {name: values[places] for name, values in bank.labels.items()}
+    biases = {
+        name: torch.zeros(spec.num_labels, device=bank.device, requires_grad=True)
+        for name, spec in config.task_specs.items()
+    }
+    with torch.enable_grad():
+        optimizer = torch.optim.Adam([*votes.parameters(), *biases.values()], lr=0.05)
+        for _ in range(VOTING_STEPS):
+            alike = {name: bias.expand(len(places), -1) for name, bias in biases.items()}
+            logits, _ = votes(alike, bank, neighbors)
+            optimizer.zero_grad()
+            multitask_loss(config.task_specs, logits, labels).backward()
+            optimizer.step()
+    votes.zero_grad()
+
+
+def _joined(parts: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}

@@ -1,0 +1,175 @@
+"""Train a model as a recipe says, from the tables to the report."""
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import datasets
+from transformers import EarlyStoppingCallback, set_seed
+from transformers.utils import logging
+
+from mmorient.features.batches import FeatureCollator, MemeCollator
+from mmorient.features.cache import cached_features
+from mmorient.fitting.assemble import assemble
+from mmorient.fitting.checkpoints import has_ended, only_run, start_or_resume
+from mmorient.fitting.finishing import finish
+from mmorient.fitting.references import OwnReferences, ReferenceRows, fit_votes, own_places
+from mmorient.fitting.trainer import MultitaskTrainer
+from mmorient.recipes.arguments import DataArguments
+from mmorient.recipes.recipe import Recipe
+from mmorient.recipes.tasks import task_specs
+from mmorient.scoring.scores import compute_metrics
+from mmorient.tables.labels import balanced_weights, labelled_tasks
+from mmorient.tables.memes import digest
+from mmorient.tables.settings import TableSettings
+from mmorient.tables.split_rows import SplitRow, split_rows, write_splits
+from mmorient.tables.splits import checked_splits
+
+logger = logging.get_logger(__name__)
+
+
+@dataclass
+class Run:
+    """A run before its first step.
+
+    Args:
+        trainer: With model, processor and the rows to train and to choose on.
+        tables: The rows of every part, as they were read.
+        rows: The same rows as the trainer takes them.
+        references: The rows that become the model's references.
+        split_rows: Which row went where, for `splits.csv`.
+        digests: Of every part.
+        notes: What a reader of the scores must know about the tables.
+    """
+
+    trainer: MultitaskTrainer
+    tables: dict[str, datasets.Dataset]
+    rows: dict[str, Any]
+    references: ReferenceRows
+    split_rows: list[SplitRow]
+    digests: dict[str, str]
+    notes: list[str]
+
+
+def build_run(recipe: Recipe) -> Run:
+    """Everything that a recipe asks for, ready to train.
+
+    Raises:
+        ValueError: If the tables, the tasks and the encoders do not fit together.
+    """
+    data, arguments, training = recipe.data, recipe.model, recipe.training
+    splits = checked_splits(data, training.seed, Path(str(training.output_dir)), arguments.feature_cache)
+    tables = {part: memes.to_dataset() for part, memes in splits.parts.items()}
+    tasks = _tasks(data, tables)
+    texts = [text for text in tables["training"]["text"][:] if text]
+    model, processor = assemble(arguments, tasks, texts)
+    collator: MemeCollator | FeatureCollator = MemeCollator(processor, list(tasks))
+    rows: dict[str, Any] = tables
+    if model.config.freeze_encoders and arguments.precompute_features:
+        rows = cached_features(
+            tables,
+            model,
+            processor,
+            arguments.feature_cache,
+            batch_size=training.per_device_eval_batch_size,
+            device=training.device,
+            workers=training.dataloader_num_workers,
+        )
+        collator = FeatureCollator(list(tasks))
+    name = "references" if "references" in tables else "training"
+    # A model without graphs has none.
+    lines = split_rows(splits.parts, name if model.config.needs_embeds else None)
+    contents = {part: [line.digest for line in lines if line.split == part] for part in splits.parts}
+    # Without the folders of this machine: notes are published with the model.
+    files = [Path(file) for file in splits.parts[name].table.name.split(" + ")]
+    source = " + ".join(file.name if file.is_absolute() else str(file) for file in files)
+    about = f"{name} rows of {source}"
+    references = ReferenceRows(rows[name], tables[name]["row"][:], contents[name], about)
+    train_rows = rows["training"]
+    if model.config.graph_scope == "bank":
+        train_rows = OwnReferences(train_rows, own_places(contents["training"], contents[name]))
+    patience = recipe.run.early_stopping_patience
+    trainer = MultitaskTrainer(
+        model=model,
+        args=training,
+        train_dataset=train_rows,
+        eval_dataset=rows["validation"],
+        data_collator=collator,
+        compute_metrics=compute_metrics,
+        processing_class=processor,
+        callbacks=None if patience is None else [EarlyStoppingCallback(patience)],
+    )
+    notes = [problem.message for problem in splits.problems]
+    if splits.unused:
+        counts = ", ".join(f"{name!r} {count}" for name, count in splits.unused.items())
+        notes.append(f"Rows of other splits are not used, by the value of `split_column`: {counts}.")
+        logger.warning(notes[-1])
+    digests = {part: digest(memes) for part, memes in splits.parts.items()}
+    return Run(trainer, tables, rows, references, lines, digests, notes)
+
+
+def _tasks(data: DataArguments, tables: Mapping[str, datasets.Dataset]) -> dict[str, Any]:
+    """The model's tasks, with class weights; a `ValueError` where a part has no label to work with."""
+    assert isinstance(data.tasks, dict)
+    specs = task_specs(data.tasks)
+    for name, spec in specs.items():
+        if spec.temperature != 1 or spec.thresholds is not None:
+            raise ValueError(f"task {name!r}: temperature and thresholds are fitted; leave them out.")
+    for part, table in tables.items():
+        known = labelled_tasks(table["labels"])
+        if not known and part != "references":
+            raise ValueError(f"no {part} row is labelled for any task: check the recipe's `tasks`.")
+        if part == "training" and (unknown := [name for name in specs if name not in known]):
+            raise ValueError(f"no training row is labelled for the tasks {unknown}: leave them out.")
+    if data.class_weighting == "balanced":
+        for name, weights in balanced_weights(tables["training"]["labels"], specs).items():
+            if specs[name].class_weights is None:
+                specs[name] = replace(specs[name], class_weights=tuple(weights))
+    return {name: spec.to_options() for name, spec in specs.items()}
+
+
+def train(run: Run, recipe: Recipe) -> None:
+    """Train to the end, from the last whole checkpoint where the run was interrupted."""
+    training, trainer = recipe.training, run.trainer
+    rows = {f"{part} rows": digest for part, digest in run.digests.items()}
+    identity = {**recipe.identity, "processes": training.world_size, **rows}
+    checkpoint = start_or_resume(Path(str(training.output_dir)), identity, recipe.run.restart)
+    model, quantile = run.trainer.model, recipe.run.threshold_quantile
+    if model.config.graph_scope == "bank":
+        trainer.fill_references(run.references, quantile)
+        if model.config.use_votes:
+            fit_votes(model, run.references.contents)
+    # `Trainer` would go on by one step where a run had ended in the middle of an epoch.
+    if checkpoint is not None and has_ended(checkpoint):
+        trainer.take_over(checkpoint)
+    else:
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    # What was trained changes the embeddings, or HIMA's vectors.
+    if model.config.graph_scope == "batch" or model.config.use_hima_stage2:
+        trainer.fill_references(run.references, quantile)
+
+
+def leave_tables(run: Run, data: DataArguments) -> None:
+    """Leave beside the model which rows it knows (`splits.csv`) and how to read others (`tables.json`)."""
+    folder = Path(str(run.trainer.args.output_dir))
+    saved = run.trainer.accelerator.unwrap_model(run.trainer.model).config.saved_references
+    splits = write_splits(folder, run.split_rows)
+    # Last: it names the references that `splits.csv` is about.
+    TableSettings.of_run(data, saved["digest"], splits).save(folder)
+
+
+def carry_out(recipe: Recipe) -> None:
+    """Do what a recipe asks for, from the tables to the report."""
+    set_seed(recipe.training.seed)
+    run = build_run(recipe)
+    first = run.trainer.is_world_process_zero()
+    with only_run(Path(str(recipe.training.output_dir))) if first else nullcontext():
+        train(run, recipe)
+        summary = finish(run.trainer, run.tables, run.rows, recipe.identity, run.notes)
+        if first:
+            leave_tables(run, recipe.data)
+    if summary:
+        print(f"\n{summary}")
+    run.trainer.end_processes()

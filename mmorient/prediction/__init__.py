@@ -1,0 +1,1 @@
+"""Prediction: a saved model and a table in, a table out."""

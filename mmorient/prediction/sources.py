@@ -1,0 +1,149 @@
+"""The table that predictions are asked for: its rows, or those of one split of a run, and its columns."""
+
+import argparse
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pyarrow as pa
+
+from mmorient.prediction.columns import has_bytes
+from mmorient.prediction.rows import MemeColumns
+from mmorient.tables.arrow import HUB_PREFIX
+from mmorient.tables.chunks import Chunk, Column, TableStream
+from mmorient.tables.problems import TableError
+from mmorient.tables.settings import TableSettings
+from mmorient.tables.split_rows import SPLITS, SplitRow, read_split_rows
+from mmorient.tables.stream import open_table
+
+NO_COLUMN = "none"
+READ_ROWS = 1024
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is to be predicted.
+
+    Args:
+        stream: The rows.
+        columns: Where they have their memes.
+        digests: By what the table calls a row, the digest of the picture and text that a run read there; None
+            where any will do.
+    """
+
+    stream: TableStream
+    columns: MemeColumns
+    digests: Mapping[str, str] | None = None
+
+
+def open_source(arguments: argparse.Namespace, settings: TableSettings) -> Source:
+    """The table that a command line names.
+
+    Args:
+        arguments: Of `mmorient.commands.predict`; what they leave open is as the model's recipe had it.
+        settings: Of the model.
+
+    Raises:
+        ValueError: If the table as a whole, its columns or its pictures' folder cannot be used.
+    """
+    if arguments.table.startswith(HUB_PREFIX):
+        raise TableError(f"the table is {arguments.table!r}: save the dataset to disk, and name the folder.")
+    path = Path(arguments.table)
+    if not path.exists():
+        raise TableError(f"there is no table at {path}.")
+    if arguments.output.exists() and path.samefile(arguments.output):
+        raise ValueError(f"{path} is both the table and the output: name another file for the output.")
+    # Of another kind of file the recipe said nothing.
+    delimiter = settings.delimiter if path.suffix.lower() == ".csv" else None
+    stream = open_table(
+        arguments.table,
+        Path(),
+        delimiter=delimiter if arguments.delimiter is None else arguments.delimiter,
+        encoding=settings.encoding if arguments.encoding is None else arguments.encoding,
+    )
+    columns = _columns(arguments, settings, stream)
+    if arguments.split is None:
+        return Source(stream, columns)
+    rows = _rows_of_split(arguments.model, settings.splits, arguments.split, path)
+    digests = {row.row: row.digest for row in rows}
+    return Source(_selected(stream, digests, arguments.split), columns, digests)
+
+
+def _columns(arguments: argparse.Namespace, settings: TableSettings, stream: TableStream) -> MemeColumns:
+    image = settings.image_column if arguments.image_column is None else arguments.image_column
+    image = None if image == NO_COLUMN else image
+    text = settings.text_columns if arguments.text_columns is None else arguments.text_columns
+    allow = settings.allow if arguments.allow is None else arguments.allow
+    folder = Path(arguments.table).parent / "images" if arguments.image_dir is None else arguments.image_dir
+    for column in [*([] if image is None else [image]), *text]:
+        if column not in stream.column_names:
+            raise TableError(
+                f"{stream.name} has no column {column!r}: its columns are {list(stream.column_names)}. Set "
+                f"--image_column (`{NO_COLUMN}` for a table without pictures) and --text_columns (nothing "
+                f"after it for a table without texts).{stream.hint}"
+            )
+    if image is None and not text:
+        raise ValueError("neither --image_column nor --text_columns name a column: there is nothing to read.")
+    holds_pictures = (
+        image is not None and stream.schema is not None and has_bytes(stream.schema.field(image).type)
+    )
+    if image is not None and not holds_pictures and not folder.is_dir():
+        raise ValueError(f"no picture folder at {folder}: set --image_dir, or --image_column {NO_COLUMN}.")
+    return MemeColumns(image, folder, text, allow)
+
+
+def _rows_of_split(model: str, digest: str | None, split: str, path: Path) -> list[SplitRow]:
+    """The rows of a table that a run had in a split."""
+    rows = read_split_rows(Path(model), digest)
+    if rows is None:
+        raise ValueError(
+            f"--split is {split!r}, and {model} has no {SPLITS}, which stays with the run and is not "
+            "published: name the run's `output_dir`."
+        )
+    tables = dict.fromkeys(row.table for row in rows if row.split == split)
+    if not tables:
+        known = list(dict.fromkeys(row.split for row in rows))
+        raise ValueError(f"--split is {split!r}, and the splits of {model} are {known}: choose one of them.")
+    # By its name; a table may have been moved, or even renamed where no other is meant.
+    parts = path.resolve().parts
+    named = [table for table in tables if parts[-len(Path(table).parts) :] == Path(table).parts]
+    if not named and len(tables) > 1:
+        raise TableError(
+            f"{path} is none of the tables that the {split} rows are of, {list(tables)}: name one."
+        )
+    chosen = max(named, key=len) if named else next(iter(tables))
+    return [row for row in rows if (row.split, row.table) == (split, chosen)]
+
+
+def _selected(stream: TableStream, wanted: Mapping[str, str], split: str) -> TableStream:
+    """The stream of these rows, by what the table calls them."""
+
+    def chunks(size: int) -> Iterator[Chunk]:
+        for chunk in stream.chunks(size):
+            places = [place for place, number in enumerate(chunk.numbers) if str(number) in wanted]
+            if places:
+                yield _take(chunk, places)
+
+    found = {str(number) for chunk in chunks(READ_ROWS) for number in chunk.numbers}
+    if lost := [number for number in wanted if number not in found]:
+        raise TableError(
+            f"{stream.name} has no {stream.unit} {', '.join(lost[:10])}, {len(lost)} of {len(wanted)} that "
+            f"the run had in its {split} rows: name the table as the run read it."
+        )
+    return replace(stream, chunks=chunks, num_rows=len(found))
+
+
+def _take(chunk: Chunk, places: Sequence[int]) -> Chunk:
+    new = {place: index for index, place in enumerate(places)}
+
+    def cells(column: Column) -> Column:
+        if isinstance(column, pa.ChunkedArray):
+            return column.take(pa.array(places, pa.int64()))
+        return [column[place] for place in places]
+
+    return Chunk(
+        [chunk.numbers[place] for place in places],
+        {name: cells(column) for name, column in chunk.columns.items()},
+        {new[place]: problem for place, problem in chunk.malformed.items() if place in new},
+        {new[place]: line for place, line in chunk.lines.items() if place in new},
+    )

@@ -1,0 +1,136 @@
+"""Predictions as `mmorient predict` writes them into a table, read back."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mmorient.prediction.columns import ERROR, IS_REFERENCE, SEPARATOR
+from mmorient.prediction.rows import MALFORMED
+from mmorient.tables.labels import read_labels
+from mmorient.tables.problems import TableError
+from mmorient.tables.table import Table
+from modeling_mmorient.multitask import IGNORE_INDEX
+from modeling_mmorient.task_specs import TaskSpec
+
+
+@dataclass(frozen=True)
+class PredictedColumns:
+    """What a table answers for one task.
+
+    Args:
+        decisions: (rows,) class indices; for `multilabel` (rows, C) of 0 and 1; -100 where `failed`.
+        probabilities: (rows, C) float32, NaN where `failed`; None where the table has none.
+        failed: (rows,) bool: True = the table says that the row could not be predicted.
+    """
+
+    decisions: np.ndarray
+    probabilities: np.ndarray | None
+    failed: np.ndarray
+
+
+def read_predicted(table: Table, spec: TaskSpec) -> PredictedColumns:
+    """A task's columns `predicted.{task}` and, where it has them, `probability.{task}.{label}` and `error`.
+
+    Raises:
+        TableError: If the columns do not fit the task, or a row has neither a prediction nor an error.
+    """
+    many = spec.kind == "multilabel"
+    failed = failed_rows(table)
+    column = f"predicted.{spec.name}"
+    read = read_labels(table, spec, {"column": column, **({"separator": SEPARATOR} if many else {})})
+    if read.unknown:
+        values = sorted(set(read.unknown.values()))
+        raise TableError(
+            f"{table.name}: column {column!r} has {values[:5]} in {table.where(list(read.unknown))}, but the "
+            f"task's labels are {list(spec.labels)}: give the recipe that the model was trained with."
+        )
+    decisions = np.array(read.labels)
+    if many:  # an empty cell without an error: none of the labels holds
+        decisions[(decisions == IGNORE_INDEX).all(-1) & ~failed] = 0
+        decisions[failed] = IGNORE_INDEX
+    else:
+        empty = np.flatnonzero((decisions == IGNORE_INDEX) & ~failed)
+        if len(empty):
+            raise TableError(
+                f"{table.name}: {table.where(empty.tolist())} have no value in column {column!r} and no "
+                "error: predict them, or remove them."
+            )
+        decisions[failed] = IGNORE_INDEX
+    return PredictedColumns(decisions, _read_probabilities(table, spec, failed), failed)
+
+
+def failed_rows(table: Table) -> np.ndarray:
+    """(rows,) bool: True = the row has an error; none where the table has no such column."""
+    if ERROR not in table.columns:
+        return np.zeros(len(table), dtype=bool)
+    return np.array([cell not in (None, "") for cell in table.cells(ERROR)])
+
+
+def malformed_rows(table: Table) -> np.ndarray:
+    """(rows,) bool: True = the row was malformed where it was predicted: its cells may not be its own."""
+    if ERROR not in table.columns:
+        return np.zeros(len(table), dtype=bool)
+    return np.array([str(cell or "").startswith(MALFORMED) for cell in table.cells(ERROR)])
+
+
+def reference_rows(table: Table) -> np.ndarray | None:
+    """(rows,) bool: True = the row is a reference of the model; None where the table does not say.
+
+    Raises:
+        TableError: If a cell says neither yes nor no.
+    """
+    if IS_REFERENCE not in table.columns:
+        return None
+    cells = [str(cell).lower() if cell is not None else "" for cell in table.cells(IS_REFERENCE)]
+    wrong = [row for row, cell in enumerate(cells) if cell not in ("true", "false", "")]
+    if wrong:
+        raise TableError(
+            f"{table.name}: column {IS_REFERENCE!r} has {cells[wrong[0]]!r} in {table.where(wrong)}: it is "
+            "true or false, and empty where there is no prediction."
+        )
+    return np.array([cell == "true" for cell in cells])
+
+
+def _read_probabilities(table: Table, spec: TaskSpec, failed: np.ndarray) -> np.ndarray | None:
+    columns = [f"probability.{spec.name}.{label}" for label in spec.labels]
+    missing = [column for column in columns if column not in table.columns]
+    if len(missing) == len(columns):
+        return None
+    if missing:
+        raise TableError(
+            f"{table.name} has no columns {missing}: give the probabilities of all labels, or none."
+        )
+    values = np.full((len(table), len(columns)), np.nan, dtype=np.float32)
+    rows = np.flatnonzero(~failed)
+    for index, column in enumerate(columns):
+        values[rows, index] = _numbers(table, column, rows)
+    if spec.kind != "multilabel":
+        sums = values.sum(-1)
+        wrong = [int(row) for row in rows if not abs(sums[row] - 1) < 0.01]
+        if wrong:
+            raise TableError(
+                f"{table.name}: the probabilities of task {spec.name!r} add up to {sums[wrong[0]]:.3g}, not "
+                f"to 1, in {table.where(wrong)}: give those of all its labels, {list(spec.labels)}."
+            )
+    return values
+
+
+def _numbers(table: Table, column: str, rows: Sequence[int] | np.ndarray) -> list[float]:
+    cells = table.cells(column)
+    numbers = [_number(cells[row]) for row in rows]
+    wrong = [int(row) for row, number in zip(rows, numbers, strict=True) if not 0 <= number <= 1]
+    if wrong:
+        raise TableError(
+            f"{table.name}: column {column!r} has {cells[wrong[0]]!r} in {table.where(wrong)}: a probability "
+            "is a number from 0 to 1."
+        )
+    return numbers
+
+
+def _number(cell: Any) -> float:
+    try:
+        return float(cell)
+    except (TypeError, ValueError):
+        return float("nan")

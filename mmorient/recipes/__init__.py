@@ -1,0 +1,1 @@
+"""Recipes: the arguments of a run, read and checked."""

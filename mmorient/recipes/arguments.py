@@ -1,0 +1,183 @@
+"""The arguments of a run beside transformers' own: the data, the model, and how the run goes."""
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mmorient.recipes.checks import check_model_options, check_processor_options, shown
+from mmorient.recipes.problem_kinds import PROBLEM_KINDS
+from mmorient.recipes.text_formats import UTF8, check_delimiter, check_encoding
+
+CLASS_WEIGHTINGS = ("none", "balanced")
+
+
+def read_mapping(name: str, value: Any) -> dict[str, Any]:
+    """A dict field, which the command line gives as JSON."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value, object_pairs_hook=_once_each)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(
+                f"`{name}` is {shown(value)}: give JSON such as '{{\"key\": 1}}' ({error})."
+            ) from None
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise ValueError(f"`{name}` is {value!r}: give a mapping.")
+    return value
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    for key, count in Counter(key for key, _ in pairs).items():
+        if count > 1:
+            raise ValueError(f"the key {key!r} is given {count} times")
+    return dict(pairs)
+
+
+@dataclass
+class DataArguments:
+    """Where the memes are and what is asked about them.
+
+    Args:
+        data_dir: Folder that the other paths start from.
+        train_file: Table of the memes, or several: a `.csv`, `.tsv`, `.jsonl`, `.ndjson`, `.parquet` or
+            `.xlsx` file, a folder that `datasets` saved, or `hub:` and the name of a dataset on the Hub.
+        validation_file: Table of the rows that choices are made on (epoch, temperature, thresholds), in
+            any of these forms.
+        test_file: Table of the rows that are scored and otherwise never looked at. Without any test rows the
+            validation rows are scored.
+        references_file: Table of the memes that become the model's references, in any of these forms. None:
+            the training rows do.
+        delimiter: What stands between the cells of CSV and TSV files, a single character. None: a comma, and
+            a tab in TSV.
+        encoding: Of CSV, TSV and JSON Lines files, such as cp1252 or utf-16.
+        split_column: Column that names the split of each row, where one table holds them all.
+        train_split, validation_split, test_split: Names of the splits to use, in `split_column`, in a saved
+            `DatasetDict` or on the Hub.
+        image_dir: Folder of the pictures; no picture outside it is read.
+        image_column: Column of the picture's file name (or of pictures, in Parquet and `datasets`); an empty
+            cell is a missing picture.
+        text_columns: Columns of the text; the first one that is not empty counts.
+        tasks: Task name to `labels` and optionally `column` (defaults to the name), `values` (other
+            spellings to one of the labels, or to null for none of them), `kind` (`multiclass`, `ordinal` or
+            `multilabel`), `separator` (of the labels in a cell of a multi-label task; default `,`) and
+            `weight`. An empty cell is a row that is not labelled for the task.
+        validation_share: Share of the training rows to hold out for validation where no such split is given.
+        test_share: Share of the training rows to hold out for the test where no such split is given; 0: none.
+        allow: Kinds of problems that do not stop the run, of `PROBLEM_KINDS` (`mmorient/tables/problems.py`).
+        class_weighting: `balanced` weighs classes by the inverse of their frequency in the training rows.
+    """
+
+    data_dir: str = "."
+    train_file: list[str] = field(default_factory=lambda: ["train.csv"])
+    validation_file: str | None = None
+    test_file: str | None = None
+    references_file: str | None = None
+    delimiter: str | None = None
+    encoding: str = UTF8
+    split_column: str | None = None
+    train_split: str = "train"
+    validation_split: str | None = None
+    test_split: str | None = None
+    image_dir: str = "images"
+    image_column: str = "image"
+    text_columns: list[str] = field(default_factory=lambda: ["text"])
+    tasks: dict | str | None = None
+    validation_share: float = 0.1
+    test_share: float = 0.0
+    class_weighting: str = "balanced"
+    allow: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.tasks = read_mapping("tasks", self.tasks)
+        if not self.tasks:
+            raise ValueError("`tasks` is empty: the recipe says which columns hold which labels.")
+        check_delimiter(self.delimiter)
+        check_encoding(self.encoding)
+        if self.class_weighting not in CLASS_WEIGHTINGS:
+            raise ValueError(
+                f"`class_weighting` is {self.class_weighting!r}: choose one of {list(CLASS_WEIGHTINGS)}."
+            )
+        if not isinstance(self.validation_share, int | float) or not 0 < self.validation_share < 1:
+            raise ValueError(f"`validation_share` is {self.validation_share}: give a number in (0, 1).")
+        if not isinstance(self.test_share, int | float) or not 0 <= self.test_share < 1:
+            raise ValueError(f"`test_share` is {self.test_share}: give a number in [0, 1).")
+        if self.test_share and (given := self.test_file or self.test_split):
+            raise ValueError(f"`test_share` is {self.test_share}, but the test rows are {given!r}: give one.")
+        files = self.validation_file or self.test_file
+        if self.split_column and (files or not (self.validation_split or self.test_split)):
+            raise ValueError(
+                f"`split_column` is {self.split_column!r}: say in `validation_split` or `test_split` which "
+                "of its values are not to train on, and leave `validation_file` and `test_file` out."
+            )
+        if isinstance(self.train_file, str):
+            self.train_file = [self.train_file]
+        if not self.train_file:
+            raise ValueError(f"`train_file` is {self.train_file!r}: give a list of at least one table.")
+        for name in ("allow", "text_columns", "train_file"):
+            if not isinstance(getattr(self, name), list):
+                raise ValueError(f"`{name}` is {getattr(self, name)!r}: give a list.")
+            if not all(isinstance(entry, str) for entry in getattr(self, name)):
+                raise ValueError(f"`{name}` is {getattr(self, name)!r}: give strings.")
+        for kind in self.allow:
+            if kind not in PROBLEM_KINDS:
+                raise ValueError(f"`allow` lists {kind!r}: choose from {list(PROBLEM_KINDS)}.")
+
+    def path(self, name: str) -> Path:
+        """A path of the recipe, seen from `data_dir`."""
+        return Path(self.data_dir).expanduser() / name
+
+
+@dataclass
+class ModelArguments:
+    """What the model is made of.
+
+    Args:
+        joint, text, vision: Pretrained encoder (Hub id or folder) for each role; `none` leaves a role
+            empty. With all of them empty, encoders are built from `model_options` and trained from scratch.
+        model_options: Further fields of `MMOrientConfig`, and nothing else; `tasks` stand beside it. On the
+            command line, JSON that is laid over the recipe's.
+        processor_options: Further arguments of `MMOrientProcessor`, in the same way.
+        precompute_features: Run frozen encoders once over the data, and train on their features.
+        feature_cache: Folder where those features are kept; every later run with the same encoders,
+            processor, pictures and texts takes them from there, whatever its labels are. Fingerprints of
+            pictures are kept there too, so that none is decoded again to look for duplicates.
+    """
+
+    joint: str | None = None
+    text: str | None = None
+    vision: str | None = None
+    model_options: dict | str | None = None
+    processor_options: dict | str | None = None
+    precompute_features: bool = True
+    feature_cache: str = "runs/features"
+
+    def __post_init__(self) -> None:
+        for role in ("joint", "text", "vision"):
+            if str(getattr(self, role)).lower() in ("none", ""):
+                setattr(self, role, None)
+        self.model_options = read_mapping("model_options", self.model_options)
+        self.processor_options = read_mapping("processor_options", self.processor_options)
+        check_model_options(self.model_options)
+        check_processor_options(self.processor_options)
+
+
+@dataclass
+class RunArguments:
+    """How a run goes.
+
+    Args:
+        early_stopping_patience: Stop after that many evaluations without a better mean macro-F1 on the
+            validation rows, and keep the best model. None: train to the end.
+        threshold_quantile: Where the model's options give a graph no threshold, it is the quantile of the
+            references' similarities to their nearest ones: at 0.1 nine of ten have a neighbour above it.
+            None: the nearest are neighbours whatever their similarity.
+        restart: Start anew where `output_dir` holds checkpoints, and remove those. Otherwise a run that was
+            interrupted goes on from its last whole checkpoint.
+    """
+
+    early_stopping_patience: int | None = None
+    threshold_quantile: float | None = 0.1
+    restart: bool = False

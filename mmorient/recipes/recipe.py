@@ -1,0 +1,137 @@
+"""Recipes: the arguments of a training run, from a YAML file with command-line overrides."""
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+from transformers import HfArgumentParser, TrainingArguments
+
+from mmorient.recipes.arguments import DataArguments, ModelArguments, RunArguments, read_mapping
+from mmorient.recipes.checks import check_configuration, check_values, nearest, shown
+from mmorient.recipes.files import read_recipe
+from mmorient.recipes.tasks import task_specs
+
+
+class Recipe(NamedTuple):
+    """All arguments of a run.
+
+    Args:
+        data, model, run: As described there.
+        training: transformers' own.
+        identity: Of all arguments those that decide the outcome, of JSON types.
+    """
+
+    data: DataArguments
+    model: ModelArguments
+    run: RunArguments
+    training: TrainingArguments
+    identity: dict[str, Any]
+
+
+# Arguments that do not change what a run learns, or end with. (A schedule depends on the number of epochs.)
+HARMLESS = (
+    *("allow", "dataloader_num_workers", "dataloader_pin_memory", "disable_tqdm", "feature_cache"),
+    *("log_level", "log_level_replica", "logging_first_step", "logging_steps", "logging_strategy"),
+    *("output_dir", "report_to", "restart", "resume_from_checkpoint", "run_name"),
+    *("save_steps", "save_total_limit", "data_dir", "image_dir", "per_device_eval_batch_size"),
+    # What they give is known by the rows that were read.
+    *("delimiter", "encoding"),
+)
+
+
+ARGUMENTS = (DataArguments, ModelArguments, RunArguments, TrainingArguments)
+
+
+class _Parser(HfArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Not argparse's own, which prints the usage of some hundred arguments."""
+        raise ValueError(f"{message.rstrip('.')}. (`--help` lists all arguments.)")
+
+
+def parse_recipe(argv: list[str]) -> Recipe:
+    """Arguments from `[RECIPE.yaml] [--field value ...]`; the command line wins.
+
+    Raises:
+        ValueError: If the recipe cannot be read, has a key that is no argument, or a value that does not fit.
+    """
+    parser = _Parser(ARGUMENTS)
+    recipe: dict[str, Any] = {}
+    if argv and not argv[0].startswith("-"):
+        recipe = read_recipe(Path(argv[0]))
+        argv = argv[1:]
+    known = {action.dest for action in parser._actions} - {"help"}
+    for key in recipe:
+        if key not in known:
+            hint = nearest(key, known)
+            raise ValueError(f"the recipe has the key {shown(key)}, which is no argument.{hint}")
+    parser.set_defaults(**{**DEFAULTS, **recipe})
+    namespace = vars(parser.parse_args(argv))
+    for key in ("model_options", "processor_options"):
+        if isinstance(namespace[key], str):
+            namespace[key] = {**read_mapping(key, recipe.get(key)), **read_mapping(key, namespace[key])}
+    given = {name: value for name, value in namespace.items() if value is not None or name in recipe}
+    check_values(given, ARGUMENTS)
+    data, model, run = (_build(made, namespace) for made in ARGUMENTS[:-1])
+    training = _training_arguments(namespace)
+    assert isinstance(data.tasks, dict) and isinstance(model.model_options, dict)
+    specs = task_specs(data.tasks)  # which says what is wrong with them
+    check_configuration(model.model_options, any((model.joint, model.text, model.vision)), specs)
+    _require_evaluations(run, training, data.tasks)
+    identity = {key: value for key, value in namespace.items() if key not in HARMLESS}
+    return Recipe(data, model, run, training, json.loads(json.dumps(identity, default=str)))
+
+
+def _build(made: Any, namespace: Mapping[str, Any]) -> Any:
+    return made(**{given.name: namespace[given.name] for given in fields(made) if given.init})
+
+
+def _training_arguments(namespace: Mapping[str, Any]) -> TrainingArguments:
+    try:
+        return _build(TrainingArguments, namespace)
+    except Exception as error:  # of whatever transformers looks at: other packages, the hardware
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"transformers' `TrainingArguments` do not take what is given ({type(error).__name__}: {reason})."
+        ) from error
+
+
+def _require_evaluations(run: RunArguments, training: TrainingArguments, tasks: Collection[str]) -> None:
+    metric = str(training.metric_for_best_model).removeprefix("eval_")
+    if metric != "macro_f1" and metric.removeprefix("macro_f1_") not in tasks:
+        raise ValueError(
+            f"`metric_for_best_model` is {training.metric_for_best_model!r}: give macro_f1, or macro_f1_ and "
+            f"one of the tasks {list(tasks)}."
+        )
+    if training.eval_strategy == "no" and (
+        training.load_best_model_at_end or training.save_strategy == "best"
+    ):
+        raise ValueError(
+            "`eval_strategy` is no, so that no model is known to be the best: set it to epoch or steps, or "
+            "`load_best_model_at_end` to false and `save_strategy` to epoch or steps."
+        )
+    if training.save_strategy == "steps" and training.eval_strategy == "epoch":
+        raise ValueError(
+            "`save_strategy` is steps and `eval_strategy` is epoch: a run that goes on from a checkpoint at "
+            "the end of an epoch would miss its evaluation. Set both to epoch, or both to steps."
+        )
+    patience = run.early_stopping_patience
+    if patience is not None and not training.load_best_model_at_end:
+        raise ValueError(
+            f"`early_stopping_patience` is {patience}, but `load_best_model_at_end` is false: set it to "
+            "true, and `eval_strategy` and `save_strategy` to epoch."
+        )
+
+
+# Defaults other than those of `TrainingArguments`.
+DEFAULTS: dict[str, Any] = {
+    # Rows reach the collator whole: it is the collator that makes the model's arguments.
+    "remove_unused_columns": False,
+    "metric_for_best_model": "macro_f1",
+    # A loss that is not a number would be logged as 0.
+    "logging_nan_inf_filter": False,
+    "greater_is_better": True,
+    # A run that goes on remembers how long it has waited for a better model.
+    "restore_callback_states_from_checkpoint": True,
+}

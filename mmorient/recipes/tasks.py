@@ -1,0 +1,95 @@
+"""A recipe's tasks: what the model knows of them, and what their columns hold."""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from modeling_mmorient.task_specs import TaskSpec, parse_tasks
+
+TABLE_KEYS = ("column", "values", "separator")
+MODEL_KEYS = tuple(field.name for field in fields(TaskSpec) if field.name != "name")
+# What training finds out by itself.
+FITTED_KEYS = ("temperature", "thresholds")
+DEFAULT_SEPARATOR = ","
+
+
+def task_specs(tasks: Mapping[str, Any]) -> dict[str, TaskSpec]:
+    """The model's view of a recipe's tasks: without what only the table needs.
+
+    Raises:
+        ValueError: If a task is none, or what it says about the table cannot be.
+    """
+    short = {
+        name: {key: value for key, value in task.items() if key not in TABLE_KEYS}
+        if isinstance(task, Mapping)
+        else task
+        for name, task in tasks.items()
+    }
+    for name, task in tasks.items():
+        _check_keys(name, task)
+    specs = parse_tasks(short)
+    for name, spec in specs.items():
+        table_options(spec, tasks[name])
+    return specs
+
+
+def _check_keys(name: str, task: Any) -> None:
+    known = [*MODEL_KEYS, *TABLE_KEYS]
+    if not isinstance(task, Mapping) or not (unknown := [key for key in task if key not in known]):
+        return
+    close = difflib.get_close_matches(str(unknown[0]), known, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    raise ValueError(
+        f"task {name!r} has the keys {unknown}, which no task in a recipe has: choose from "
+        f"{[key for key in known if key not in FITTED_KEYS]}.{hint}"
+    )
+
+
+def table_options(spec: TaskSpec, task: Any) -> tuple[str, str, dict[str, int | None]]:
+    """What a recipe's task says about the table: column, separator, and class index by spelling.
+
+    Args:
+        spec: The task.
+        task: Its entry in the recipe.
+
+    Raises:
+        ValueError: If the entry cannot be: a column that is no name, a spelling of an unknown label.
+    """
+    options = task if isinstance(task, Mapping) else {}
+    column = options.get("column", spec.name)
+    if not isinstance(column, str):
+        raise ValueError(
+            f"task {spec.name!r} has the column {column!r}: give the name of one column, a string. (YAML "
+            "reads an unquoted number or yes as something else.)"
+        )
+    return column, _separator(spec, options), _spellings(spec, options.get("values"))
+
+
+def _separator(spec: TaskSpec, options: Mapping[str, Any]) -> str:
+    if "separator" not in options:
+        return DEFAULT_SEPARATOR
+    separator = options["separator"]
+    if spec.kind != "multilabel":
+        raise ValueError(f"task {spec.name!r} is {spec.kind}: only a multilabel task has a `separator`.")
+    if not isinstance(separator, str) or not separator:
+        raise ValueError(f"task {spec.name!r} has the separator {separator!r}: give a string such as '|'.")
+    return separator
+
+
+def _spellings(spec: TaskSpec, values: Any) -> dict[str, int | None]:
+    indices: dict[str, int | None] = {label: index for index, label in enumerate(spec.labels)}
+    if not isinstance(values, Mapping | None):
+        raise ValueError(f"task {spec.name!r} has `values` {values!r}: map each spelling to a label.")
+    for spelling, label in (values or {}).items():
+        if isinstance(spelling, bool):
+            raise ValueError(
+                f"task {spec.name!r} has {spelling!r} in `values`: YAML reads yes, no, on and off that way. "
+                "Put the spelling in quotes."
+            )
+        if label is not None and label not in spec.labels:
+            raise ValueError(
+                f"task {spec.name!r} maps {spelling!r} to {label!r}: its labels are {list(spec.labels)}."
+            )
+        indices[str(spelling)] = None if label is None else spec.labels.index(label)
+    return indices

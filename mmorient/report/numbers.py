@@ -1,0 +1,121 @@
+"""The numbers of a report: of JSON types alone, None where there is no number."""
+
+import math
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from typing import Any
+
+import numpy as np
+
+from mmorient.scoring.reliability import reliability
+from mmorient.scoring.task_predictions import TaskPredictions
+
+# Bins at most of a histogram of degrees.
+DEGREE_BINS = 40
+
+
+def plain(value: Any) -> Any:
+    """A value in JSON types: arrays as lists, numbers that are not finite as None, the unknown as text."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(entry) for key, entry in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return plain(value.tolist())
+    if isinstance(value, Enum):
+        return plain(value.value)
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return [plain(entry) for entry in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if isinstance(value, str | int | None) else str(value)
+
+
+def task_numbers(predictions: TaskPredictions) -> dict[str, Any]:
+    """Confusions, scores by class and reliability of one task, over its labelled rows."""
+    spec, known = predictions.spec, np.asarray(predictions.known, dtype=bool)
+    truth, answers = np.asarray(predictions.labels)[known], np.asarray(predictions.decisions)[known]
+    if spec.kind == "multilabel":
+        truth, answers = truth == 1, answers == 1
+        hits, alarms = (truth & answers).sum(0), (~truth & answers).sum(0)
+        misses = (truth & ~answers).sum(0)
+        rest = len(truth) - hits - alarms - misses
+        # By label: a row of the memes without it, and a row of those with it; said last.
+        confusion: np.ndarray = np.stack([rest, alarms, misses, hits], axis=-1).reshape(-1, 2, 2)
+    else:
+        size = spec.num_labels
+        confusion = np.bincount(truth * size + answers, minlength=size * size).reshape(size, size)
+        hits = confusion.diagonal()
+        alarms, misses = confusion.sum(0) - hits, confusion.sum(1) - hits
+    return {
+        "kind": spec.kind,
+        "labels": list(spec.labels),
+        "rows": int(known.sum()),
+        "temperature": spec.temperature,
+        "thresholds": plain(spec.thresholds),
+        "confusion": plain(confusion),
+        "classes": [
+            _class_numbers(*values) for values in zip(spec.labels, hits, alarms, misses, strict=True)
+        ],
+        "reliability": reliability(predictions),
+    }
+
+
+def _class_numbers(label: str, hits: int, alarms: int, misses: int) -> dict[str, Any]:
+    return {
+        "label": label,
+        "precision": _ratio(hits, hits + alarms),
+        "recall": _ratio(hits, hits + misses),
+        "f1": _ratio(2 * hits, 2 * hits + alarms + misses),
+        "rows": int(hits + misses),
+        "answers": int(hits + alarms),
+    }
+
+
+def _ratio(part: float, whole: float) -> float | None:
+    return float(part / whole) if whole else None
+
+
+def graph_numbers(degrees: np.ndarray) -> dict[str, Any]:
+    """Health of one relation graph.
+
+    Args:
+        degrees: Number of neighbours of each row that has the modality, itself not counted.
+
+    Returns:
+        `rows`; `mean_degree`, `median_degree`, `max_degree`, `isolated_share` (None without a row); and
+        `histogram`, bins of `low` and `high` (whole numbers, both inside) and `count`.
+    """
+    degrees = np.asarray(degrees)
+    if not len(degrees):
+        nothing = dict.fromkeys(("mean_degree", "median_degree", "max_degree", "isolated_share"))
+        return {"rows": 0, **nothing, "histogram": []}
+    width = int(degrees.max()) // DEGREE_BINS + 1
+    # Rows without a neighbour have a bin of their own.
+    counts = np.bincount(np.where(degrees > 0, (degrees - 1) // width + 1, 0))
+    edges = [(0, 0), *(((index - 1) * width + 1, index * width) for index in range(1, len(counts)))]
+    return {
+        "rows": len(degrees),
+        "mean_degree": float(degrees.mean()),
+        "median_degree": float(np.median(degrees)),
+        "max_degree": int(degrees.max()),
+        "isolated_share": float((degrees == 0).mean()),
+        "histogram": [
+            {"low": low, "high": high, "count": int(count)}
+            for (low, high), count in zip(edges, counts, strict=True)
+        ],
+    }
+
+
+CURVES = ("loss", "learning_rate", "grad_norm", "eval_loss", "eval_macro_f1", "image_graph_", "text_graph_")
+
+
+def curves(history: Sequence[Mapping[str, Any]]) -> dict[str, list[list[float | None]]]:
+    """What was logged during training, by name: [epoch, value] pairs; of two at one epoch the later."""
+    found: dict[str, dict[float, float | None]] = {}
+    for entry in history:
+        epoch = entry.get("epoch", entry.get("step"))
+        if epoch is None:
+            continue
+        for name, value in entry.items():
+            if name.startswith(CURVES) and isinstance(value, int | float):
+                found.setdefault(name, {})[float(epoch)] = plain(float(value))
+    return {name: [[epoch, value] for epoch, value in points.items()] for name, points in found.items()}

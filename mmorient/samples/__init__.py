@@ -1,0 +1,1 @@
+"""Sample memes, drawn by a program."""

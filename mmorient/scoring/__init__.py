@@ -1,0 +1,1 @@
+"""Scoring: metrics, intervals, decisions, and the formats that answers are scored in."""

@@ -1,0 +1,59 @@
+"""How often what is probable is true."""
+
+from typing import Any
+
+import numpy as np
+
+from mmorient.scoring.task_predictions import TaskPredictions
+
+# Of the confidence, of equal width.
+CONFIDENCE_BINS = 15
+
+
+def reliability(predictions: TaskPredictions) -> dict[str, Any]:
+    r"""How often what is probable is true (Guo et al., On Calibration of Modern Neural Networks, 2017).
+
+        ECE = \sum_b n_b / n |accuracy_b - confidence_b|
+
+    over `CONFIDENCE_BINS` bins of equal width, each with its upper edge. The confidence is the probability
+    of the most probable class and the accuracy how often that class is the true one. For a multi-label task
+    every pair of a row and a label counts: the label's probability, and how often the label holds.
+
+    Returns:
+        `error` (ECE, None without a row), `count`, `not_finite` (probabilities left out), and `bins` of
+        `low`, `high`, `count`, `confidence`, `accuracy` (None in an empty bin).
+    """
+    known = predictions.known
+    probabilities, truth = predictions.probabilities[known], predictions.labels[known]
+    if predictions.spec.kind == "multilabel":
+        confidence, right = probabilities.reshape(-1), truth.reshape(-1) == 1
+    else:
+        confidence, right = probabilities.max(-1), probabilities.argmax(-1) == truth
+    finite = np.isfinite(confidence)
+    confidence, right = confidence[finite].astype(np.float64), right[finite]
+    index = np.clip(np.ceil(confidence * CONFIDENCE_BINS).astype(int) - 1, 0, CONFIDENCE_BINS - 1)
+    bins, error = [], 0.0
+    for number in range(CONFIDENCE_BINS):
+        inside = index == number
+        mean, accuracy = _mean(confidence[inside]), _mean(right[inside])
+        if mean is not None and accuracy is not None:
+            error += inside.mean() * abs(accuracy - mean)
+        bins.append(
+            {
+                "low": number / CONFIDENCE_BINS,
+                "high": (number + 1) / CONFIDENCE_BINS,
+                "count": int(inside.sum()),
+                "confidence": mean,
+                "accuracy": accuracy,
+            }
+        )
+    return {
+        "error": float(error) if len(confidence) else None,
+        "count": len(confidence),
+        "not_finite": int((~finite).sum()),
+        "bins": bins,
+    }
+
+
+def _mean(values: np.ndarray) -> float | None:
+    return float(values.mean()) if len(values) else None

@@ -1,0 +1,278 @@
+"""Rows to train on, to choose on and to score on: as given, or held out together with their duplicates."""
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+
+from mmorient.recipes.arguments import DataArguments
+from mmorient.recipes.tasks import task_specs
+from mmorient.tables.duplicates import DUPLICATE_KINDS, Pair, find_duplicates, group_rows
+from mmorient.tables.fingerprint_cache import kept_fingerprints
+from mmorient.tables.labels import Label, is_labelled
+from mmorient.tables.memes import Memes, join_memes, read_memes
+from mmorient.tables.near_pictures import NearPictures
+from mmorient.tables.problems import Finding, Problem, TableError, list_problems, stop_on_problems
+from mmorient.tables.stream import HUB_PREFIX, has_splits
+from mmorient.tables.table import Table, read_well_formed, tell_apart
+from modeling_mmorient.task_specs import TaskSpec
+
+# In the order of reports.
+PARTS = ("training", "validation", "test", "references")
+# Parts between which duplicates spoil nothing: a training row may be a reference.
+MAY_SHARE = {"training", "references"}
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The rows of every part, with what was found on the way.
+
+    Args:
+        parts: By name, in the order of `PARTS`: rows to train on, to choose on, and perhaps to score on, and
+            references where they are others than the training rows.
+        duplicates: By kind, pairs of row numbers; the rows of one part count on from those before it.
+        sources: Where the rows that are not trained on come from, for a person.
+        unused: Rows of a table's other splits, by split.
+        problems: Everything that would spoil a result.
+    """
+
+    parts: dict[str, Memes]
+    duplicates: dict[str, list[Pair]]
+    sources: dict[str, str]
+    unused: dict[str, int]
+    problems: list[Problem]
+
+    def between(self, kind: str, first: str, second: str) -> list[Pair]:
+        """The duplicates of a kind that have one row in each of two parts, the first before the second."""
+        i_start, i_stop = self._span(first)
+        j_start, j_stop = self._span(second)
+        return [
+            (i - i_start, j - j_start)
+            for i, j in self.duplicates[kind]
+            if i_start <= i < i_stop and j_start <= j < j_stop
+        ]
+
+    def _span(self, name: str) -> tuple[int, int]:
+        start = 0
+        for part, memes in self.parts.items():
+            if part == name:
+                return start, start + len(memes)
+            start += len(memes)
+        raise KeyError(name)
+
+
+def checked_splits(
+    data: DataArguments, seed: int, folder: Path | None = None, cache: str | Path | None = None
+) -> Splits:
+    """The rows of `training`, `validation` and, where the recipe has them, `test` and `references`.
+
+    Args:
+        data: The recipe's part about the data.
+        seed: Of the rows that are held out.
+        folder: Where the complete list of problems is left, see [`list_problems`]; None: nowhere.
+        cache: As in [`read_splits`].
+
+    Raises:
+        TableError: For everything that would spoil a result and that `allow` does not list.
+    """
+    splits = read_splits(data, seed, cache)
+    listed = "" if folder is None else list_problems(splits.problems, folder)
+    stop_on_problems(splits.problems, data.allow, listed)
+    return splits
+
+
+def read_splits(data: DataArguments, seed: int, cache: str | Path | None = None) -> Splits:
+    """The rows of every part as the recipe says, whatever their problems.
+
+    Given splits are used: a file or a saved split of its own, or a column that names the split. Otherwise
+    `test_share` and then `validation_share` of the rows are held out by `hold_out`.
+
+    Args:
+        data: The recipe's part about the data.
+        seed: Of the rows that are held out.
+        cache: Folder that keeps fingerprints of pictures, so that none is read again by other processes and
+            later runs, see `kept_fingerprints`; None: nothing is kept.
+
+    Raises:
+        TableError: If a table cannot be read.
+    """
+    assert isinstance(data.tasks, dict)
+    tables, unused = _read_tables(data)
+    if data.references_file:
+        tables["references"] = [_read(data, data.references_file)]
+    with kept_fingerprints(cache) as known:
+        read = {name: [read_memes(table, data, known) for table in part] for name, part in tables.items()}
+    given = {name: join_memes(part) for name, part in read.items()}
+    # Once, for every choice of rows below.
+    near = NearPictures(entry for memes in given.values() for entry in memes.pictures.fingerprints)
+    # A table that is divided by a column has its malformed rows in every part.
+    problems = list(dict.fromkeys(problem for memes in given.values() for problem in memes.problems))
+    sources = {name: f"{memes.table.name}, as given" for name, memes in given.items() if name != "training"}
+    for name, share in (("test", data.test_share), ("validation", data.validation_share)):
+        if name not in given and share:
+            whole = given["training"]
+            kept, held = hold_out(whole, task_specs(data.tasks), share, seed, near)
+            given |= {"training": whole.select(kept), name: whole.select(held)}
+            sources[name] = f"{share:.0%} held out, stratified, no duplicate apart, seed {seed}"
+    parts = {name: given[name] for name in PARTS if name in given}
+    duplicates = find_duplicates(
+        [entry for memes in parts.values() for entry in memes.pictures.fingerprints],
+        [text for memes in parts.values() for text in memes.texts],
+        near,
+    )
+    splits = Splits(parts, duplicates, sources, unused, problems)
+    return replace(splits, problems=[*problems, *_crossing_problems(splits)])
+
+
+def hold_out(
+    memes: Memes, specs: dict[str, TaskSpec], share: float, seed: int, near: NearPictures
+) -> tuple[list[int], list[int]]:
+    """Rows to train on and rows to hold out.
+
+    Every class of every task is as frequent on both sides as whole groups of duplicates allow; duplicates,
+    exact and near, of pictures and of texts, stay together.
+
+    Args:
+        memes: All rows.
+        specs: The tasks.
+        share: Of the rows to hold out, in (0, 1).
+        seed: Of the random choice.
+        near: Which of the rows' pictures, and perhaps of others, look alike.
+
+    Raises:
+        TableError: If all rows are duplicates of each other.
+    """
+    duplicates = find_duplicates(memes.pictures.fingerprints, memes.texts, near)
+    groups = group_rows(len(memes), [pair for pairs in duplicates.values() for pair in pairs])
+    columns = [_indicators(memes.labels[name], spec) for name, spec in specs.items()]
+    held = stratify(groups, np.concatenate(columns, axis=1), share, np.random.default_rng(seed))
+    if held.all() or not held.any():
+        raise TableError(
+            f"{memes.table.name}: holding out {share:.0%} of {len(memes)} rows, which are "
+            f"{len(np.unique(groups))} group(s) of duplicates, leaves nothing to train on: give more rows or "
+            "a `validation_file`."
+        )
+    return np.nonzero(~held)[0].tolist(), np.nonzero(held)[0].tolist()
+
+
+def stratify(groups: np.ndarray, classes: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+    """Choose whole groups that have about `share` of the rows and of each class.
+
+    Iterative stratification (Sechidis et al., 2011) of groups instead of rows: the rarest class first, its
+    largest groups first, each to the side that lacks most of that class.
+
+    Args:
+        groups: (rows,) a number for each group.
+        classes: (rows, classes) booleans; a row may be of several classes, or of none.
+        share: Of the rows to choose.
+        rng: Decides among equals.
+
+    Returns:
+        (rows,) booleans: whether a row is chosen. Where there are two groups, neither side is empty.
+    """
+    names, group = np.unique(groups, return_inverse=True)
+    counts = np.zeros((len(names), classes.shape[1] + 1))
+    np.add.at(counts, group, np.column_stack([classes, np.ones(len(groups))]))  # the last one: all rows
+    lacking = np.outer([1 - share, share], counts.sum(0))
+    chosen = np.zeros(len(names), dtype=bool)
+    waiting = rng.permutation(len(names))
+    while len(waiting):
+        left = counts[waiting].sum(0)
+        rarest = int(np.where(left > 0, left, np.inf).argmin())
+        concerned = counts[waiting, rarest] > 0
+        members = waiting[concerned]
+        for index in members[np.argsort(-counts[members, rarest], kind="stable")]:
+            side = max((1, 0), key=lambda side: (lacking[side, rarest], lacking[side, -1]))
+            chosen[index] = bool(side)
+            lacking[side] -= counts[index]
+        waiting = waiting[~concerned]
+    if len(names) > 1 and chosen.all() == chosen.any():  # one side has everything
+        smallest = np.bincount(group).argmin()
+        chosen[smallest] = not chosen[smallest]
+    return chosen[group]
+
+
+def _indicators(labels: list[Label], spec: TaskSpec) -> np.ndarray:
+    """(rows, classes) booleans; rows that are not labelled are of no class."""
+    indicators = np.zeros((len(labels), spec.num_labels), dtype=bool)
+    for row, label in enumerate(labels):
+        if is_labelled(label):
+            indicators[row] = label if isinstance(label, list) else np.arange(spec.num_labels) == label
+    return indicators
+
+
+def _read_tables(data: DataArguments) -> tuple[dict[str, list[Table]], dict[str, int]]:
+    """The tables of every part that is given, and the sizes of splits that are not used."""
+    folder = data.path("")
+    tables = tell_apart([_read(data, source, data.train_split) for source in data.train_file])
+    if data.split_column:
+        return _by_column(tables, data)
+    parts = {"training": tables}
+    for name, file, split in (
+        ("validation", data.validation_file, data.validation_split),
+        ("test", data.test_file, data.test_split),
+    ):
+        if file:
+            parts[name] = [_read(data, file, split)]
+        elif split is not None:
+            for source, table in zip(data.train_file, tables, strict=True):
+                if not has_splits(source, folder):
+                    raise TableError(
+                        f"{table.name} is one table, so `{name}_split` {split!r} says nothing: set "
+                        "`split_column`, or name a saved `DatasetDict` or a dataset on the Hub "
+                        f"({HUB_PREFIX}OWNER/NAME)."
+                    )
+            parts[name] = tell_apart([_read(data, source, split) for source in data.train_file])
+    return parts, {}
+
+
+def _read(data: DataArguments, source: str, split: str | None = None) -> Table:
+    return read_well_formed(source, data.path(""), split, delimiter=data.delimiter, encoding=data.encoding)
+
+
+def _by_column(tables: list[Table], data: DataArguments) -> tuple[dict[str, list[Table]], dict[str, int]]:
+    assert data.split_column is not None
+    cells = [
+        ["" if cell is None else str(cell).strip() for cell in table.cells(data.split_column)]
+        for table in tables
+    ]
+    counts = Counter(cell for column in cells for cell in column)
+    wanted = {"training": data.train_split, "validation": data.validation_split, "test": data.test_split}
+    parts = {}
+    for part, name in wanted.items():
+        if name is None:
+            continue
+        if name not in counts:
+            raise TableError(
+                f"{' + '.join(table.name for table in tables)}: column {data.split_column!r} has the values "
+                f"{dict(counts)}, not {name!r}: set `train_split`, `validation_split` and `test_split` to "
+                "some of them."
+            )
+        rows = [[row for row, cell in enumerate(column) if cell == name] for column in cells]
+        parts[part] = [table.select(found) for table, found in zip(tables, rows, strict=True) if found]
+    return parts, {name: count for name, count in counts.items() if name not in wanted.values()}
+
+
+def _crossing_problems(splits: Splits) -> list[Problem]:
+    problems = []
+    for kind in DUPLICATE_KINDS:
+        for first, second in combinations(splits.parts, 2):
+            if {first, second} == MAY_SHARE:
+                continue
+            if pairs := splits.between(kind, first, second):
+                here, there = splits.parts[first].table, splits.parts[second].table
+                rows = here.where(sorted({i for i, _ in pairs})), there.where(sorted({j for _, j in pairs}))
+                problems.append(
+                    Problem(
+                        "split_duplicates",
+                        f"{len(pairs)} duplicate(s) cross the split ({kind}): {here.name} {rows[0]}; "
+                        f"{there.name} {rows[1]}. Remove them from one side.",
+                        tuple(
+                            Finding(here.name, here.where([i]), f"{kind} as {there.name} {there.where([j])}")
+                            for i, j in pairs
+                        ),
+                    )
+                )
+    return problems
