@@ -1,0 +1,98 @@
+"""Draw the pictures of README and docs from the quickstart's model and its drawn memes.
+
+    make quickstart && python docs/pictures/draw.py
+
+Needs Chromium. Writes `meme.png` (a meme with its answers), `report.png` and `explanation.png` here,
+each below 200 kB.
+"""
+
+import argparse
+import base64
+import csv
+import shutil
+import subprocess
+import tempfile
+from html import escape
+from pathlib import Path
+
+from PIL import Image
+
+from mmorient.commands import explain
+from mmorient.prediction.label import Answer, label_meme
+
+FOLDER = Path(__file__).resolve().parent
+LARGEST = 200_000
+# A row of the sample memes whose words and scene disagree, so that all three tasks have something to say.
+ROW = {"sentiment": "positive", "setting": "gloomy", "sarcasm": "yes"}
+STYLE = """
+body { margin: 0; padding: 20px; font: 17px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff }
+main { display: flex; gap: 32px; align-items: center }
+img { width: 300px; border-radius: 6px }
+h2 { margin: 0 0 4px; font-size: 17px }
+section { margin-bottom: 14px }
+div { display: grid; grid-template-columns: 90px 220px 50px; gap: 10px; align-items: center }
+meter { width: 220px; height: 14px }
+.answer { font-weight: 600 }
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Draw the pictures of README and docs.")
+    parser.add_argument("--model", default="runs/quickstart", help="folder of the quickstart's model")
+    parser.add_argument("--memes", type=Path, default=Path("runs/sample_memes"), help="folder of its memes")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        meme = _find_meme(arguments.memes / "validation.csv")
+        picture = arguments.memes / meme["image"]
+        answers = label_meme(arguments.model, str(picture), meme["text"])
+        (work / "meme.html").write_text(_meme_page(picture, answers), encoding="utf-8")
+        _screenshot(work / "meme.html", 800, 430, "meme")
+        _screenshot(Path(arguments.model) / "report" / "index.html", 1200, 1180, "report")
+        recipe = "training/recipes/quickstart.yaml"
+        explain.main([arguments.model, folder, recipe, "--rows", meme["place"], "--part", "validation"])
+        _screenshot(work / f"validation-{meme['place']}.html", 1200, 1510, "explanation")
+
+
+def _find_meme(table: Path) -> dict[str, str]:
+    with table.open(encoding="utf-8", newline="") as file:
+        for place, row in enumerate(csv.DictReader(file)):
+            if all(row[task] == label for task, label in ROW.items()) and row["image"] and row["text"]:
+                return {**row, "place": str(place)}
+    raise ValueError(f"{table} has no row with {ROW}: draw the memes with `make quickstart`.")
+
+
+def _meme_page(picture: Path, answers: dict[str, Answer]) -> str:
+    content = base64.b64encode(picture.read_bytes()).decode()
+    sections = []
+    for task, answer in answers.items():
+        bars = "".join(
+            f'<span class="{"answer" if label in answer.labels else ""}">{escape(label)}</span>'
+            f'<meter value="{share}"></meter><span>{share:.0%}</span>'
+            for label, share in answer.probabilities.items()
+        )
+        sections.append(f"<section><h2>{escape(task)}</h2><div>{bars}</div></section>")
+    image = f'<img src="data:image/png;base64,{content}">'
+    page = f"<main>{image}<article>{''.join(sections)}</article></main>"
+    return f"<meta charset=utf-8><style>{STYLE}</style>{page}"
+
+
+def _screenshot(page: Path, width: int, height: int, name: str) -> None:
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if browser is None:
+        raise FileNotFoundError("there is no Chromium on the path: install it to draw the pictures.")
+    output = FOLDER / f"{name}.png"
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--screenshot={output}"]
+    subprocess.run(
+        [browser, *options, f"--window-size={width},{height}", page.resolve().as_uri()],
+        check=True,
+        capture_output=True,
+        timeout=120,
+    )
+    Image.open(output).convert("RGB").quantize(128).save(output, optimize=True)
+    if (size := output.stat().st_size) > LARGEST:
+        raise ValueError(f"{output} has {size} bytes, more than {LARGEST}: make its window smaller.")
+
+
+if __name__ == "__main__":
+    main()
