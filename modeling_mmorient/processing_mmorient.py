@@ -47,7 +47,7 @@ class MMOrientProcessor(ProcessorMixin):
         joint_tokenizer: Tokenizer of the joint encoder's text tower (CLIP and kin).
         tokenizer: Tokenizer of the text encoder (BERT and kin).
         clean_text: Take links, user names, watermark addresses, control characters and odd spaces
-            out of texts, see `text_cleaning.clean_text`. Default: True.
+            out of texts, see `text_input.clean_text`. Default: True.
         text_max_length: Longest text for the text encoder, in tokens, special ones included; the
             rest is cut off. Default: the `max_length` saved with `tokenizer`, else 128, and never
             more than the tokenizer's own limit.

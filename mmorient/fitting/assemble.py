@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerFast, ViTImageProcessorPil
 from mmorient.files.disk_failures import error_number
 from mmorient.recipes.arguments import ModelArguments
 from modeling_mmorient import MMOrientConfig, MMOrientForMultitaskClassification, MMOrientProcessor
-from modeling_mmorient.text_cleaning import clean_text
+from modeling_mmorient.text_input import clean_text
 
 SPECIAL_TOKENS = {
     "pad_token": "[PAD]",

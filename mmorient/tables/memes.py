@@ -17,7 +17,7 @@ from mmorient.tables.labels import Label, read_labels
 from mmorient.tables.pictures import Pictures, read_pictures
 from mmorient.tables.problems import Problem, TableError
 from mmorient.tables.table import Table, tell_apart
-from modeling_mmorient.text_cleaning import clean_text
+from modeling_mmorient.text_input import clean_text
 
 _Value = TypeVar("_Value")
 

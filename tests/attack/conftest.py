@@ -3,13 +3,39 @@
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from harness import LARGE, ONLY, Case, counts, run_cases
 from table import markdown, write_table
+from tampered_models import Inputs, Model
 
 PAGE = Path(__file__).parents[2] / "docs" / "attacks.md"
 ENDINGS = pytest.StashKey[dict[str, Counter[str]]]()
+
+
+@pytest.fixture(scope="session")
+def inputs(make_inputs: Callable[..., Inputs]) -> Inputs:
+    """Four rows that tampered models are asked about."""
+    return make_inputs("features", 4, seed=2)
+
+
+@pytest.fixture(scope="session")
+def save_known(
+    make_model: Callable[..., Model],
+    make_inputs: Callable[..., Inputs],
+    make_labels: Callable[..., Inputs],
+) -> Callable[..., Model]:
+    """`save_known(folder, seed, **options)`: saves and returns a model with twelve labelled references."""
+
+    def save(folder: Path, seed: int, **options: Any) -> Model:
+        model = make_model("features", seed, graph_scope="bank", **options)
+        known = make_inputs("features", 12, seed=1 + seed)
+        model.add_references(known, [f"r{place}" for place in range(12)], make_labels(12, seed))
+        model.save_pretrained(folder)
+        return model
+
+    return save
 
 
 @pytest.fixture

@@ -43,24 +43,11 @@ EVIL = "from pathlib import Path\nPath({!r}).touch()\nclass Evil: pass\n"
 
 
 @pytest.fixture(scope="module")
-def inputs(make_inputs: Callable[..., Inputs]) -> Inputs:
-    return make_inputs("features", 4, seed=2)
-
-
-@pytest.fixture(scope="module")
-def saved(
-    make_model: Callable[..., Model],
-    make_inputs: Callable[..., Inputs],
-    make_labels: Callable[..., Inputs],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> dict[str, Path]:
+def saved(save_known: Callable[..., Model], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Folders: a `model` with a processor, the same one in `shards`, and an `other` model."""
     folder, made = tmp_path_factory.mktemp("saved"), {}
     for name, seed in (("model", 0), ("other", 7)):
-        model = make_model("features", seed, graph_scope="bank")
-        labels = make_labels(12, seed)
-        model.add_references(make_inputs("features", 12, seed=seed), [f"r{row}" for row in range(12)], labels)
-        model.save_pretrained(folder / name)
+        model = save_known(folder / name, seed)
         MMOrientProcessor(**make_parts()).save_pretrained(folder / name)
         if name == "model":
             model.save_pretrained(folder / "shards", max_shard_size="10KB")

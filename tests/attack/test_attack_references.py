@@ -35,26 +35,13 @@ PLACES = (FACTS, "tensors", "references")
 
 
 @pytest.fixture(scope="module")
-def inputs(make_inputs: Callable[..., Inputs]) -> Inputs:
-    return make_inputs("features", 4, seed=2)
-
-
-@pytest.fixture(scope="module")
-def saved(
-    make_model: Callable[..., Model],
-    make_inputs: Callable[..., Inputs],
-    make_labels: Callable[..., Inputs],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> dict[str, Path]:
+def saved(save_known: Callable[..., Model], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """By storage dtype, the folder of a model with references and votes; `other`: another model's."""
-    folders = {}
-    for name, seed in (("float32", 0), ("float16", 0), ("int8", 0), ("other", 7)):
-        model = make_model("features", seed, graph_scope="bank", bank_dtype=name if seed == 0 else "float32")
-        known = make_inputs("features", ROWS, seed=1 + seed)
-        model.add_references(known, [f"r{place}" for place in range(ROWS)], make_labels(ROWS, seed))
-        folders[name] = tmp_path_factory.mktemp("saved") / name
-        model.save_pretrained(folders[name])
-    return folders
+    folder = tmp_path_factory.mktemp("saved")
+    for name in ("float32", "float16", "int8"):
+        save_known(folder / name, 0, bank_dtype=name)
+    save_known(folder / "other", 7)
+    return {path.name: path for path in folder.iterdir()}
 
 
 def contents(bank: ReferenceBank) -> tuple[Any, ...]:

@@ -77,6 +77,7 @@ KILLED = """
 import os, sys
 sys.path.insert(0, {root!r})
 from pathlib import Path
+from tests.modeling_mmorient.kills import end_at
 from tests.modeling_mmorient.test_saved_folder import FILES, write
 from modeling_mmorient.saved_folder import save_whole
 
@@ -88,14 +89,7 @@ while True:
     save_whole(folder, write(old, (*FILES, "obsolete")), lambda name: True)
     child = os.fork()
     if not child:
-        left = [step]
-        steps = {{"open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "fcntl.flock", "os.scandir"}}
-        def count(event, arguments):
-            if event in steps:
-                left[0] -= 1
-                if not left[0]:
-                    os._exit(9)
-        sys.addaudithook(count)
+        end_at(step)
         save_whole(folder, write(new), lambda name: True)
         os._exit(0)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

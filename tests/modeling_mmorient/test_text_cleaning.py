@@ -6,7 +6,7 @@ import unicodedata
 
 import pytest
 
-from modeling_mmorient.text_cleaning import WATERMARK_SITES, clean_text
+from modeling_mmorient.text_input import WATERMARK_SITES, clean_text
 
 
 @pytest.mark.parametrize(
