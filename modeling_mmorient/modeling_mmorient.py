@@ -7,6 +7,7 @@ import torch
 from transformers.utils import logging
 from transformers.utils.generic import can_return_tuple
 
+from .answers import Answer, name_answers
 from .calibration import decisions, probabilities
 from .configuration_mmorient import MMOrientConfig
 from .edit_lock import EditLock
@@ -341,3 +342,31 @@ class MMOrientForMultitaskClassification(MMOrientPreTrainedModel):
         """
         specs = self.config.task_specs
         return {name: decisions(specs[name], values) for name, values in probabilities.items()}
+
+    @torch.inference_mode()
+    def label(self, processor: Any, images: Any = None, text: Any = None) -> list[dict[str, Answer]]:
+        """What the model answers about memes, in words: label names with probabilities.
+
+        Args:
+            processor: Of this model, an [`MMOrientProcessor`].
+            images, text: As the processor takes them: an image and a text, or a list of each with an
+                entry for each row; None is a missing one.
+
+        Returns:
+            For each row the answers by task: `labels`, `probabilities` and, where they decide, `thresholds`.
+
+        Raises:
+            ValueError: If the model is in training mode, a row cannot be read, or an answer is not a number.
+
+        Example:
+
+        ```python
+        >>> model.label(processor, images="meme.png", text="what a lovely day")[0]["sentiment"].labels
+        ['positive']
+        ```
+        """
+        if self.training:
+            raise ValueError("the model is in training mode: call `model.eval()` before.")
+        inputs = processor(images=images, text=text, return_tensors="pt").to(self.device)
+        probabilities = self.probabilities(self(**inputs).logits)
+        return name_answers(self.config.task_specs, probabilities, self.decisions(probabilities))

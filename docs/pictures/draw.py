@@ -18,7 +18,8 @@ from pathlib import Path
 from PIL import Image
 
 from mmorient.commands import explain
-from mmorient.prediction.label import Answer, label_meme
+from mmorient.prediction.saved_models import load_saved_model
+from modeling_mmorient.answers import Answer
 
 FOLDER = Path(__file__).resolve().parent
 LARGEST = 200_000
@@ -45,7 +46,8 @@ def main() -> None:
         work = Path(folder)
         meme = _find_meme(arguments.memes / "validation.csv")
         picture = arguments.memes / meme["image"]
-        answers = label_meme(arguments.model, str(picture), meme["text"])
+        model, processor = load_saved_model(arguments.model)
+        answers = model.label(processor, images=[str(picture)], text=[meme["text"]])[0]
         (work / "meme.html").write_text(_meme_page(picture, answers), encoding="utf-8")
         _screenshot(work / "meme.html", 800, 430, "meme")
         _screenshot(Path(arguments.model) / "report" / "index.html", 1200, 1180, "report")

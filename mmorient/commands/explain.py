@@ -11,59 +11,49 @@ shown by their ids.
 
 Behind `--`, fields of the recipe follow as in training: `-- --data_dir FOLDER --seed 2`."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmorient.commands.running import run
-from mmorient.explanation.explain import explain_memes
-from mmorient.explanation.memes import parse_places
+from mmorient.commands.running import command_parser, run
+from mmorient.explanation.job import ExplanationJob, parse_places
+from mmorient.recipes.field_docs import field_summaries
+from mmorient.recipes.split_names import PARTS
 
-PARTS = ("validation", "training", "test")
 
-
-def parse(argv: Sequence[str]) -> argparse.Namespace:
-    """The command's arguments; `fields` are those of the recipe."""
-    parser = argparse.ArgumentParser(
-        description="Show why a model answers what it does: a page for each meme. Behind `--`, fields of the "
-        "recipe follow as in training, such as `-- --data_dir FOLDER`."
+def parse(argv: Sequence[str]) -> ExplanationJob:
+    """What a command line asks for."""
+    parser = command_parser(
+        "explain",
+        "Show why a model answers what it does: a page for each meme. Behind `--`, fields of the recipe "
+        "follow as in training, such as `-- --data_dir FOLDER`.",
     )
-    parser.add_argument("model", help="folder or Hub id of a model with its processor")
-    parser.add_argument(
-        "output", type=Path, help="folder to write into; pages of the same names are replaced"
-    )
-    parser.add_argument("recipe", nargs="?", help="YAML file of a training run whose rows to explain")
-    parser.add_argument("--rows", help="places in the part, counted from 0, such as 0-9,17")
-    parser.add_argument("--part", choices=PARTS, help="the rows' part (validation)")
-    parser.add_argument("--image", help="file of a single meme's picture")
-    parser.add_argument("--text", help="the text that stands on it")
-    parser.add_argument(
-        "--references", help="YAML file of the run whose rows the model's references are (the recipe)"
-    )
+    about = field_summaries(ExplanationJob)
+    parser.add_argument("model", help=about["model"])
+    parser.add_argument("output", type=Path, help=about["output"])
+    parser.add_argument("recipe", nargs="?", help=about["recipe"])
+    parser.add_argument("--rows", metavar="X", help=about["rows"])
+    parser.add_argument("--part", choices=PARTS[:-1], help=about["part"] + " [validation]")
+    parser.add_argument("--image", metavar="X", help=about["image"])
+    parser.add_argument("--text", metavar="X", help=about["text"])
+    parser.add_argument("--references", metavar="X", help=about["references"] + " [the recipe]")
     own, fields = list(argv), []
     if "--" in own:
         fields, own = own[own.index("--") + 1 :], own[: own.index("--")]
-    arguments = parser.parse_args(own)
-    single = arguments.image is not None or arguments.text is not None
-    if single == (arguments.recipe is not None):
-        parser.error("give --image, --text or both for a single meme, or else a recipe")
-    if (arguments.rows is None) != (arguments.recipe is None):
-        parser.error("a recipe needs --rows, and --rows a recipe")
-    if arguments.part and single:
-        parser.error("--part is for a recipe's rows")
-    if fields and not (arguments.recipe or arguments.references):
-        parser.error(f"{fields[0]} stands behind `--`, and there is no recipe that it could be a field of")
+    arguments = vars(parser.parse_args(own))
     try:
-        rows = None if arguments.rows is None else parse_places(arguments.rows)
+        if arguments["rows"] is not None:
+            arguments["rows"] = parse_places(arguments["rows"])
+        return ExplanationJob(**arguments, fields=fields)
     except ValueError as error:
         parser.error(str(error))
-    vars(arguments).update(fields=fields, rows=rows, part=arguments.part or "validation")
-    return arguments
 
 
 def main(argv: Sequence[str]) -> None:
-    print(explain_memes(parse(argv)))
+    job = parse(argv)
+    from mmorient.explanation.explain import explain_memes
+
+    print(explain_memes(job))
 
 
 if __name__ == "__main__":

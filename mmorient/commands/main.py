@@ -43,3 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(f"error: {name!r} is no command: choose one of {list(COMMANDS)}.{hint}")
     # Only now: a command's module loads what it needs, for which `--help` need not wait.
     run(import_module(f"mmorient.commands.{name}").main, given[1:])
+
+
+if __name__ == "__main__":
+    main()

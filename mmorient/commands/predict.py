@@ -20,68 +20,58 @@ The table is read some rows at a time, whatever its length. What is finished is 
 started again with the same arguments, an interrupted run goes on there, and the output is the same to the
 byte, as long as the pictures stay as they are. Under `accelerate launch` the processes share the work."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmorient.commands.running import run
+from mmorient.commands.running import command_parser, run
 from mmorient.files.disk_failures import explained_failures
-from mmorient.prediction.predict import predict
-from mmorient.prediction.sources import NO_COLUMN
+from mmorient.prediction.job import PredictionJob
+from mmorient.recipes.field_docs import field_summaries
 from mmorient.recipes.problem_kinds import PROBLEM_KINDS
-from mmorient.tables.splits import PARTS
+from mmorient.recipes.split_names import PARTS
 
 
-def parse(argv: Sequence[str]) -> argparse.Namespace:
-    """The command's arguments."""
-    parser = argparse.ArgumentParser(
-        description="Predict every row of a table with a saved model. Rows that cannot be predicted say "
-        "why in the output's column `error`. Pictures that the table holds whole are left out of the "
-        "output. An interrupted run goes on where it stopped."
+def parse(argv: Sequence[str]) -> PredictionJob:
+    """What a command line asks for."""
+    parser = command_parser(
+        "predict",
+        "Predict every row of a table with a saved model. Rows that cannot be predicted say why in the "
+        "output's column `error`. Pictures that the table holds whole are left out of the output. An "
+        "interrupted run goes on where it stopped. Columns, problems to allow, delimiter and encoding that "
+        "are not given are as in the model's recipe.",
     )
-    parser.add_argument("model", help="folder or Hub id of a model with its processor")
+    about = field_summaries(PredictionJob)
+    parser.add_argument("model", help=about["model"])
+    parser.add_argument("table", help=about["table"])
+    parser.add_argument("output", type=Path, help=about["output"])
     parser.add_argument(
-        "table", help="CSV, TSV, JSON Lines, Parquet or .xlsx file, or a folder that `datasets` saved"
+        "--image_dir", type=Path, metavar="X", help=about["image_dir"] + " [images, beside the table]"
     )
-    parser.add_argument("output", type=Path, help="file to write, .csv or .parquet")
-    parser.add_argument("--image_dir", type=Path, help="folder of the pictures (`images` beside the table)")
+    parser.add_argument("--image_column", metavar="X", help=about["image_column"])
+    parser.add_argument("--text_columns", nargs="*", metavar="X", help=about["text_columns"])
+    parser.add_argument("--allow", nargs="*", choices=PROBLEM_KINDS, metavar="PROBLEM", help=about["allow"])
+    parser.add_argument("--delimiter", metavar="X", help=about["delimiter"])
+    parser.add_argument("--encoding", metavar="X", help=about["encoding"])
+    parser.add_argument("--split", choices=PARTS, help=about["split"])
     parser.add_argument(
-        "--image_column",
-        help=f"column of the pictures' file names, or of pictures; `{NO_COLUMN}` for none (as in the recipe)",
+        "--batch_size", type=int, metavar="N", default=PredictionJob.batch_size, help=about["batch_size"]
     )
-    parser.add_argument(
-        "--text_columns", nargs="*", help="the first that is not empty counts (as in the recipe)"
-    )
-    parser.add_argument(
-        "--allow",
-        nargs="*",
-        choices=PROBLEM_KINDS,
-        metavar="PROBLEM",
-        help="missing_pictures, unreadable_pictures: predict such rows from their text (as in the recipe)",
-    )
-    parser.add_argument("--delimiter", help="between the cells of a CSV file (as in the recipe)")
-    parser.add_argument("--encoding", help="of a text file (as in the recipe)")
-    parser.add_argument(
-        "--split", choices=PARTS, help="only the rows of the table that the run had in this split"
-    )
-    parser.add_argument("--batch_size", type=int, default=64, help="rows at a time (64)")
-    parser.add_argument("--device", help="such as cpu or cuda:1 (a GPU if there is one)")
-    parser.add_argument(
-        "--restart", action="store_true", help="discard the output and the parts of an earlier run"
-    )
+    parser.add_argument("--device", metavar="X", help=about["device"] + " [a GPU if there is one]")
+    parser.add_argument("--restart", action="store_true", help=about["restart"])
     arguments = parser.parse_args(argv)
-    if arguments.batch_size < 1:
-        parser.error(f"--batch_size is {arguments.batch_size}: give a number of at least 1")
-    if arguments.split and (arguments.image_column or arguments.text_columns is not None):
-        parser.error("--split reads what the run read: leave out --image_column and --text_columns")
-    return arguments
+    try:
+        return PredictionJob(**vars(arguments))
+    except ValueError as error:
+        parser.error(str(error))
 
 
 def main(argv: Sequence[str]) -> None:
-    arguments = parse(argv)
-    with explained_failures({"output": str(arguments.output.parent)}):
-        summary = predict(arguments)
+    job = parse(argv)
+    from mmorient.prediction.predict import predict
+
+    with explained_failures({"output": str(job.output.parent)}):
+        summary = predict(job)
     if summary:
         print(summary)
 

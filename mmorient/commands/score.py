@@ -12,69 +12,43 @@ own labels in being predicted, and are scored apart.
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mmorient.commands.running import run
+from mmorient.commands.running import command_parser, run
 from mmorient.files.whole_files import write_text
-from mmorient.prediction.tables import IS_REFERENCE
-from mmorient.recipes.recipe import parse_recipe
-from mmorient.scoring.scores import majority_scores, score_table, scores
-from mmorient.scoring.semeval import paired, read_answers, read_gold, score_answers, write_answers
-from mmorient.scoring.tables import answers_from_tables, read_scored_table
-from mmorient.scoring.task_predictions import TaskDecisions
-from mmorient.tables.table import read_table
-
-
-def _majority(tasks: Mapping[str, TaskDecisions]) -> dict[str, float]:
-    columns = [task.labels.tolist() for task in tasks.values()]
-    rows = [dict(zip(tasks, row, strict=True)) for row in zip(*columns, strict=True)]
-    return majority_scores(rows, rows)
 
 
 def _score_table(arguments: argparse.Namespace) -> dict[str, Any]:
+    from mmorient.recipes.recipe import parse_recipe
+    from mmorient.scoring.score import score_predictions
+    from mmorient.tables.table import read_table
+
     data = parse_recipe([arguments.recipe]).data
     predictions = read_table(arguments.predictions, Path())
-    truth = predictions
+    truth = None
     if arguments.truth is not None:
         truth = read_table(arguments.truth, Path(), delimiter=data.delimiter, encoding=data.encoding)
-    table = read_scored_table(data, predictions, truth, arguments.leave_out_errors)
-    results = _scored(table.tasks)
-    if table.number_of_references is None:
-        print(
-            f"{predictions.name} has no column {IS_REFERENCE!r}: if some of the rows are references of the "
-            "model, it knew their labels, and the scores are too high."
-        )
-    if table.number_of_references:
-        print(
-            f"\nwarning: {table.number_of_references} row(s) are references of the model, which knows their "
-            "labels. They are no measure of it, and are scored apart:"
-        )
-        results["references"] = _scored(table.references)
-    if table.not_predicted:
-        print(f"not predicted: {table.not_predicted} row(s), which are in no score (column 'error')")
-    numbers = {"reference_rows": table.number_of_references, "not_predicted_rows": table.not_predicted}
-    return {"predictions": arguments.predictions, "truth": truth.name, **results, **numbers}
-
-
-def _scored(tasks: Mapping[str, TaskDecisions]) -> dict[str, Any]:
-    """The scores of some rows, which are printed too."""
-    results = {**scores(tasks), "majority": _majority(tasks)}
-    print(score_table(results, results["majority"]))
-    return results
+    scored = score_predictions(data, predictions, truth, arguments.leave_out_errors)
+    print(scored.text)
+    names = {"predictions": arguments.predictions, "truth": (truth or predictions).name}
+    return {**names, **scored.results}
 
 
 def _score_semeval(arguments: argparse.Namespace) -> dict[str, Any]:
-    answers, gold = read_answers(Path(arguments.answers)), read_gold(Path(arguments.gold), arguments.column)
-    results = score_answers(answers, gold)
-    for task, parts in paired(answers, gold).items():
-        results[task]["majority"] = _majority(parts)
-        print(f"task {task}\n{score_table(results[task], results[task]['majority'])}\n")
-    return {"answers": arguments.answers, "gold": arguments.gold, **results}
+    from mmorient.scoring.score import score_semeval
+
+    scored = score_semeval(Path(arguments.answers), Path(arguments.gold), arguments.column)
+    print(scored.text)
+    return {"answers": arguments.answers, "gold": arguments.gold, **scored.results}
 
 
 def _write_semeval(arguments: argparse.Namespace) -> None:
+    from mmorient.scoring.semeval import write_answers
+    from mmorient.scoring.tables import answers_from_tables
+    from mmorient.tables.table import read_table
+
     a, b, c = (
         None if path is None else read_table(path, Path()) for path in (arguments.a, arguments.b, arguments.c)
     )
@@ -85,7 +59,7 @@ def _write_semeval(arguments: argparse.Namespace) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Score predictions, and answers to SemEval-2020 task 8.")
+    parser = command_parser("score", "Score predictions, and answers to SemEval-2020 task 8.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     table = commands.add_parser("table", help="score a predictions table")

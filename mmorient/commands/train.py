@@ -1,9 +1,9 @@
 """Train MM-ORIENT on a table of memes.
 
-    accelerate launch training/train.py RECIPE.yaml [--field value ...]
-    python training/train.py RECIPE.yaml --inspect
+    mmorient train RECIPE [--field value ...]
+    accelerate launch -m mmorient.commands.train RECIPE [--field value ...]
 
-Fields are those of `DataArguments`, `ModelArguments`, `RunArguments` (`mmorient/recipes/recipe.py`) and
+Fields are those of `DataArguments`, `ModelArguments`, `RunArguments` (`mmorient/recipes/arguments.py`) and
 transformers' `TrainingArguments`. Leaves the model, its processor, `tables.json`, `results.json`, `report/`
 and `splits.csv` in `output_dir`. Killed at any moment and started again, it goes on from its last whole
 checkpoint."""
@@ -11,13 +11,22 @@ checkpoint."""
 import sys
 from collections.abc import Sequence
 
+from mmorient.commands.recipe_help import print_recipe_help
 from mmorient.commands.running import run
 from mmorient.files.disk_failures import explained_failures
-from mmorient.fitting.train import carry_out
-from mmorient.recipes.recipe import parse_recipe
+
+PURPOSE = (
+    "Train a model as a recipe says. Model, scores and report go to --output_dir. Interrupted and started "
+    "again, a run goes on. Several processes: accelerate launch -m mmorient.commands.train RECIPE."
+)
 
 
 def main(argv: Sequence[str]) -> None:
+    if print_recipe_help("train", PURPOSE, argv):
+        return
+    from mmorient.fitting.train import carry_out
+    from mmorient.recipes.recipe import parse_recipe
+
     recipe = parse_recipe(list(argv))
     folders = {"output_dir": str(recipe.training.output_dir), "feature_cache": recipe.model.feature_cache}
     with explained_failures(folders):

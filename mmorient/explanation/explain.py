@@ -1,13 +1,13 @@
 """Pages that show why a model answers what it does, meme by meme."""
 
-import argparse
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from mmorient.explanation.memes import Meme, MemeTable, select_places
+from mmorient.explanation.job import ExplanationJob, select_places
+from mmorient.explanation.memes import Meme, MemeTable
 from mmorient.explanation.page import MemePage, index_entry, render_index, render_meme
 from mmorient.files.whole_files import write_text
 from mmorient.prediction.saved_models import load_saved_model
@@ -21,38 +21,36 @@ from modeling_mmorient.explanation import explain
 BATCH_ROWS = 16
 
 
-def explain_memes(arguments: argparse.Namespace) -> str:
+def explain_memes(job: ExplanationJob) -> str:
     """Write the pages; a summary for a person.
 
     Args:
-        arguments: Of [`parse`].
+        job: What is asked.
 
     Raises:
         ValueError: If the model, a recipe, a picture or a row is unusable.
     """
-    model, processor = load_saved_model(arguments.model)
-    tables = {} if arguments.recipe is None else _read_parts(arguments.recipe, arguments.fields)
-    if arguments.recipe is None:
-        name = "text" if arguments.image is None else Path(arguments.image).name
-        memes = {"meme.html": (name, Meme(name, arguments.image, arguments.text))}
+    model, processor = load_saved_model(job.model)
+    tables = {} if job.recipe is None else _read_parts(job.recipe, job.fields)
+    if job.recipe is None:
+        name = "text" if job.image is None else Path(job.image).name
+        memes = {"meme.html": (name, Meme(name, job.image, job.text))}
     else:
-        memes = _chosen_rows(tables, arguments)
-    recipe = arguments.references or arguments.recipe
-    if recipe != arguments.recipe:
-        tables = _read_parts(recipe, arguments.fields)
+        memes = _chosen_rows(tables, job)
+    recipe = job.references or job.recipe
+    if recipe is not None and recipe != job.recipe:
+        tables = _read_parts(recipe, job.fields)
     # Where a recipe names no references, the training rows are.
     references = tables.get("references", tables.get("training"))
-    arguments.output.mkdir(parents=True, exist_ok=True)
+    job.output.mkdir(parents=True, exist_ok=True)
     files, entries = list(memes), []
     for index, page in enumerate(_pages(model, processor, memes)):
         beside = (files[index - 1] if index else None, files[index + 1] if index + 1 < len(files) else None)
         content = render_meme(page, references, processor.image_processor, *beside)
-        write_text(arguments.output / page.file, content)
+        write_text(job.output / page.file, content)
         entries.append(index_entry(page))
-    write_text(
-        arguments.output / "index.html", render_index(f"Answers of {Path(arguments.model).name}", entries)
-    )
-    return f"{len(files)} page(s) and index.html: {arguments.output}"
+    write_text(job.output / "index.html", render_index(f"Answers of {Path(job.model).name}", entries))
+    return f"{len(files)} page(s) and index.html: {job.output}"
 
 
 def _pages(
@@ -87,15 +85,16 @@ def _read_parts(recipe: str, fields: Sequence[str]) -> dict[str, MemeTable]:
     return {name: MemeTable(memes, specs) for name, memes in parts.items()}
 
 
-def _chosen_rows(tables: dict[str, MemeTable], arguments: argparse.Namespace) -> dict[str, tuple[str, Meme]]:
+def _chosen_rows(tables: dict[str, MemeTable], job: ExplanationJob) -> dict[str, tuple[str, Meme]]:
     """By file name of the page: title and meme."""
-    part = arguments.part
+    part = job.part or "validation"
+    assert job.rows is not None
     if part not in tables:
         raise ValueError(
             f"--part is {part!r}, and the recipe's parts are {list(tables)}: choose one of them."
         )
     table = tables[part]
-    places = select_places(arguments.rows, len(table), part)
+    places = select_places(job.rows, len(table), part)
     chosen = {}
     for place in places:
         meme = table[place]

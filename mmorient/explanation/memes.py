@@ -76,48 +76,6 @@ def neighbor_labels(neighbor: NeighborExplanation, task: str) -> list[str]:
     return [labels] if isinstance(labels, str) else list(labels)
 
 
-def parse_places(text: str) -> list[range]:
-    """Places from `0-9,17`.
-
-    Raises:
-        ValueError: If it is written otherwise.
-    """
-    found = []
-    for part in text.split(","):
-        first, dash, last = (piece.strip() for piece in part.partition("-"))
-        # Of `isdigit`'s other digits some are no number.
-        if (
-            not first.isdecimal()
-            or not (last.isdecimal() if dash else True)
-            or int(last or first) < int(first)
-        ):
-            raise ValueError(f"--rows is {text!r}: give places counted from 0, such as 0-9,17.")
-        found.append(range(int(first), int(last or first) + 1))
-    return found
-
-
-def select_places(ranges: list[range], count: int, part: str) -> list[int]:
-    """The places in these ranges, each once, in their order.
-
-    Args:
-        ranges: Of [`parse_places`].
-        count: Number of rows.
-        part: What they are called in the error.
-
-    Raises:
-        ValueError: If there is no such row, naming it.
-    """
-    for places in ranges:
-        if places[-1] >= count:
-            first = max(places[0], count)
-            missing = f"{first}" if first == places[-1] else f"{first}-{places[-1]}"
-            raise ValueError(
-                f"--rows names {missing}, and the {part} part has {count} rows: give places from 0 to "
-                f"{count - 1}."
-            )
-    return list(dict.fromkeys(place for places in ranges for place in places))
-
-
 def _names(spec: TaskSpec, label: Label) -> list[str]:
     if isinstance(label, list):
         return [name for name, holds in zip(spec.labels, label, strict=True) if holds]

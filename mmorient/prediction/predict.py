@@ -1,6 +1,5 @@
 """Predict every row of a table with a saved model, some rows at a time, resumable."""
 
-import argparse
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +11,7 @@ from tqdm.auto import tqdm
 
 from mmorient.features.fingerprints import model_fingerprint
 from mmorient.prediction.columns import OutputColumns
+from mmorient.prediction.job import PredictionJob
 from mmorient.prediction.known_references import KnownReferences, known_references
 from mmorient.prediction.parts import PartFolder, PartNote
 from mmorient.prediction.predictor import Predictor
@@ -25,32 +25,30 @@ from mmorient.tables.table import as_table
 CHUNK_ROWS = 1024
 
 
-def predict(arguments: argparse.Namespace) -> str:
+def predict(job: PredictionJob) -> str:
     """Write the output; a summary for a person.
 
     Args:
-        arguments: Of [`parse`].
+        job: What is asked.
 
     Raises:
         ValueError: If the model, the table as a whole or an argument is unusable, or the output is there.
     """
     state = PartialState()
-    device = state.device if arguments.device is None else _device(arguments.device)
-    parts = PartFolder(arguments.output)
-    settings = TableSettings.load(arguments.model, **find_model(arguments.model))
-    source = open_source(arguments, settings)
+    device = state.device if job.device is None else _device(job.device)
+    parts = PartFolder(job.output)
+    settings = TableSettings.load(job.model, **find_model(job.model))
+    source = open_source(job, settings)
     stream, columns = source.stream, source.columns
-    model, processor = load_saved_model(arguments.model)
+    model, processor = load_saved_model(job.model)
     if model.config.task_feature_dim:
-        raise ValueError(
-            f"{arguments.model!r} needs task features, and a table holds pictures and texts alone."
-        )
+        raise ValueError(f"{job.model!r} needs task features, and a table holds pictures and texts alone.")
     output = OutputColumns(stream, model.config.task_specs, parts.as_text)
     rows = stream.count_rows()
     if not rows:
         raise TableError(f"{stream.name} has no rows: give a table with some.")
-    references = known_references(arguments.model, model, settings)
-    job = {
+    references = known_references(job.model, model, settings)
+    identity = {
         "model": model_fingerprint(model, processor),
         "table": _files_digest(stream.files),
         "image_column": columns.image,
@@ -59,21 +57,21 @@ def predict(arguments: argparse.Namespace) -> str:
         "allow": sorted(columns.allow),
         "rows": _digest_of(source.digests),
         "references": _digest_of(references.digests),
-        "batch_size": arguments.batch_size,
+        "batch_size": job.batch_size,
         "device": device.type,
     }
-    predictor = Predictor(model.to(device), processor, columns, arguments.batch_size, references)
+    predictor = Predictor(model.to(device), processor, columns, job.batch_size, references)
     if not state.is_main_process:
         state.wait_for_everyone()
         _predict_parts(source, predictor, output, parts, rows, state)
         state.wait_for_everyone()
         return ""
-    with parts.opened(job, arguments.restart):
+    with parts.opened(identity, job.restart):
         state.wait_for_everyone()
         count = _predict_parts(source, predictor, output, parts, rows, state)
         state.wait_for_everyone()
         note = parts.join(count, output.schema)
-    return _summary(note, references, arguments.output)
+    return _summary(note, references, job.output)
 
 
 def _predict_parts(

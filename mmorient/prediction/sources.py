@@ -1,6 +1,5 @@
 """The table that predictions are asked for: its rows, or those of one split of a run, and its columns."""
 
-import argparse
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from mmorient.prediction.columns import has_bytes
+from mmorient.prediction.job import NO_COLUMN, PredictionJob
 from mmorient.prediction.rows import MemeColumns
 from mmorient.tables.arrow import HUB_PREFIX
 from mmorient.tables.chunks import Chunk, Column, TableStream
@@ -16,7 +16,6 @@ from mmorient.tables.settings import TableSettings
 from mmorient.tables.split_rows import SPLITS, SplitRow, read_split_rows
 from mmorient.tables.stream import open_table
 
-NO_COLUMN = "none"
 READ_ROWS = 1024
 
 
@@ -36,45 +35,45 @@ class Source:
     digests: Mapping[str, str] | None = None
 
 
-def open_source(arguments: argparse.Namespace, settings: TableSettings) -> Source:
-    """The table that a command line names.
+def open_source(job: PredictionJob, settings: TableSettings) -> Source:
+    """The table that is to be predicted.
 
     Args:
-        arguments: Of `mmorient.commands.predict`; what they leave open is as the model's recipe had it.
+        job: What is asked; what it leaves open is as the model's recipe had it.
         settings: Of the model.
 
     Raises:
         ValueError: If the table as a whole, its columns or its pictures' folder cannot be used.
     """
-    if arguments.table.startswith(HUB_PREFIX):
-        raise TableError(f"the table is {arguments.table!r}: save the dataset to disk, and name the folder.")
-    path = Path(arguments.table)
+    if job.table.startswith(HUB_PREFIX):
+        raise TableError(f"the table is {job.table!r}: save the dataset to disk, and name the folder.")
+    path = Path(job.table)
     if not path.exists():
         raise TableError(f"there is no table at {path}.")
-    if arguments.output.exists() and path.samefile(arguments.output):
+    if job.output.exists() and path.samefile(job.output):
         raise ValueError(f"{path} is both the table and the output: name another file for the output.")
     # Of another kind of file the recipe said nothing.
     delimiter = settings.delimiter if path.suffix.lower() == ".csv" else None
     stream = open_table(
-        arguments.table,
+        job.table,
         Path(),
-        delimiter=delimiter if arguments.delimiter is None else arguments.delimiter,
-        encoding=settings.encoding if arguments.encoding is None else arguments.encoding,
+        delimiter=delimiter if job.delimiter is None else job.delimiter,
+        encoding=settings.encoding if job.encoding is None else job.encoding,
     )
-    columns = _columns(arguments, settings, stream)
-    if arguments.split is None:
+    columns = _columns(job, settings, stream)
+    if job.split is None:
         return Source(stream, columns)
-    rows = _rows_of_split(arguments.model, settings.splits, arguments.split, path)
+    rows = _rows_of_split(job.model, settings.splits, job.split, path)
     digests = {row.row: row.digest for row in rows}
-    return Source(_selected(stream, digests, arguments.split), columns, digests)
+    return Source(_selected(stream, digests, job.split), columns, digests)
 
 
-def _columns(arguments: argparse.Namespace, settings: TableSettings, stream: TableStream) -> MemeColumns:
-    image = settings.image_column if arguments.image_column is None else arguments.image_column
+def _columns(job: PredictionJob, settings: TableSettings, stream: TableStream) -> MemeColumns:
+    image = settings.image_column if job.image_column is None else job.image_column
     image = None if image == NO_COLUMN else image
-    text = settings.text_columns if arguments.text_columns is None else arguments.text_columns
-    allow = settings.allow if arguments.allow is None else arguments.allow
-    folder = Path(arguments.table).parent / "images" if arguments.image_dir is None else arguments.image_dir
+    text = settings.text_columns if job.text_columns is None else job.text_columns
+    allow = settings.allow if job.allow is None else job.allow
+    folder = Path(job.table).parent / "images" if job.image_dir is None else job.image_dir
     for column in [*([] if image is None else [image]), *text]:
         if column not in stream.column_names:
             raise TableError(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mmorient.recipes.checks import check_model_options, check_processor_options, shown
+from mmorient.recipes.messages import shown
 from mmorient.recipes.problem_kinds import PROBLEM_KINDS
 from mmorient.recipes.text_formats import UTF8, check_delimiter, check_encoding
 
@@ -42,32 +42,34 @@ class DataArguments:
 
     Args:
         data_dir: Folder that the other paths start from.
-        train_file: Table of the memes, or several: a `.csv`, `.tsv`, `.jsonl`, `.ndjson`, `.parquet` or
+        train_file: Table of the memes, or several. A `.csv`, `.tsv`, `.jsonl`, `.ndjson`, `.parquet` or
             `.xlsx` file, a folder that `datasets` saved, or `hub:` and the name of a dataset on the Hub.
-        validation_file: Table of the rows that choices are made on (epoch, temperature, thresholds), in
-            any of these forms.
+        validation_file: Table of the rows that choices are made on (epoch, temperature, thresholds). In any
+            of these forms.
         test_file: Table of the rows that are scored and otherwise never looked at. Without any test rows the
             validation rows are scored.
-        references_file: Table of the memes that become the model's references, in any of these forms. None:
+        references_file: Table of the memes that become the model's references. In any of these forms. None:
             the training rows do.
-        delimiter: What stands between the cells of CSV and TSV files, a single character. None: a comma, and
-            a tab in TSV.
+        delimiter: Between the cells of CSV and TSV files, a single character. None: a comma, and a tab in
+            TSV.
         encoding: Of CSV, TSV and JSON Lines files, such as cp1252 or utf-16.
         split_column: Column that names the split of each row, where one table holds them all.
-        train_split, validation_split, test_split: Names of the splits to use, in `split_column`, in a saved
+        train_split, validation_split, test_split: Names of the splits to use. In `split_column`, in a saved
             `DatasetDict` or on the Hub.
         image_dir: Folder of the pictures; no picture outside it is read.
-        image_column: Column of the picture's file name (or of pictures, in Parquet and `datasets`); an empty
-            cell is a missing picture.
+        image_column: Column of the picture's file name, or of pictures. An empty cell is a missing picture;
+            pictures themselves stand in Parquet and `datasets`.
         text_columns: Columns of the text; the first one that is not empty counts.
-        tasks: Task name to `labels` and optionally `column` (defaults to the name), `values` (other
-            spellings to one of the labels, or to null for none of them), `kind` (`multiclass`, `ordinal` or
-            `multilabel`), `separator` (of the labels in a cell of a multi-label task; default `,`) and
-            `weight`. An empty cell is a row that is not labelled for the task.
+        tasks: What is asked, by task: its labels and more (`own_table.yaml` shows all). Task name to `labels`
+            and optionally `column` (defaults to the name), `values` (other spellings to one of the labels,
+            or to null for none of them), `kind` (`multiclass`, `ordinal` or `multilabel`), `separator` (of
+            the labels in a cell of a multi-label task; default `,`) and `weight`. An empty cell is a row
+            that is not labelled for the task.
         validation_share: Share of the training rows to hold out for validation where no such split is given.
-        test_share: Share of the training rows to hold out for the test where no such split is given; 0: none.
-        allow: Kinds of problems that do not stop the run, of `PROBLEM_KINDS` (`mmorient/tables/problems.py`).
-        class_weighting: `balanced` weighs classes by the inverse of their frequency in the training rows.
+        test_share: Share of the training rows to hold out for the test where no such split is given. 0: none.
+        class_weighting: `balanced` weighs classes by their rarity in the training rows; or `none`.
+        allow: Problems that do not stop the run: malformed_rows, missing_pictures, unreadable_pictures,
+            unknown_labels, empty_rows, split_duplicates. What becomes of such rows is in `PROBLEM_KINDS`.
     """
 
     data_dir: str = "."
@@ -135,15 +137,16 @@ class ModelArguments:
     """What the model is made of.
 
     Args:
-        joint, text, vision: Pretrained encoder (Hub id or folder) for each role; `none` leaves a role
-            empty. With all of them empty, encoders are built from `model_options` and trained from scratch.
-        model_options: Further fields of `MMOrientConfig`, and nothing else; `tasks` stand beside it. On the
+        joint, text, vision: Pretrained encoder (Hub id or folder) for each role; `none` leaves it empty. With
+            all of them empty, encoders are built from `model_options` and trained from scratch.
+        model_options: Further fields of `MMOrientConfig`, and nothing else. `tasks` stand beside it. On the
             command line, JSON that is laid over the recipe's.
-        processor_options: Further arguments of `MMOrientProcessor`, in the same way.
+        processor_options: Further arguments of `MMOrientProcessor`. In the same way.
         precompute_features: Run frozen encoders once over the data, and train on their features.
-        feature_cache: Folder where those features are kept; every later run with the same encoders,
-            processor, pictures and texts takes them from there, whatever its labels are. Fingerprints of
-            pictures are kept there too, so that none is decoded again to look for duplicates.
+        feature_cache: Folder where those features are kept, for all recipes. Every later run with the same
+            encoders, processor, pictures and texts takes them from there, whatever its labels are.
+            Fingerprints of pictures are kept there too, so that none is decoded again to look for
+            duplicates.
     """
 
     joint: str | None = None
@@ -160,8 +163,6 @@ class ModelArguments:
                 setattr(self, role, None)
         self.model_options = read_mapping("model_options", self.model_options)
         self.processor_options = read_mapping("processor_options", self.processor_options)
-        check_model_options(self.model_options)
-        check_processor_options(self.processor_options)
 
 
 @dataclass
@@ -169,11 +170,11 @@ class RunArguments:
     """How a run goes.
 
     Args:
-        early_stopping_patience: Stop after that many evaluations without a better mean macro-F1 on the
-            validation rows, and keep the best model. None: train to the end.
-        threshold_quantile: Where the model's options give a graph no threshold, it is the quantile of the
-            references' similarities to their nearest ones: at 0.1 nine of ten have a neighbour above it.
-            None: the nearest are neighbours whatever their similarity.
+        early_stopping_patience: Stop after that many evaluations without a better model, and keep the best.
+            Better is a higher mean macro-F1 on the validation rows. None: train to the end.
+        threshold_quantile: Quantile of the references' nearest similarities that becomes a graph's threshold.
+            Where the model's options give the graph none: at 0.1 nine of ten references have a neighbour
+            above it. None: the nearest are neighbours whatever their similarity.
         restart: Start anew where `output_dir` holds checkpoints, and remove those. Otherwise a run that was
             interrupted goes on from its last whole checkpoint.
     """

@@ -1,6 +1,5 @@
 """What a recipe's values may be: types, limits, and arguments that would do harm here."""
 
-import difflib
 import inspect
 import math
 import types
@@ -12,6 +11,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from transformers import PreTrainedConfig
 from transformers.integrations import get_available_reporting_integrations
 
+from mmorient.recipes.messages import nearest, shown
 from modeling_mmorient import MMOrientConfig, MMOrientProcessor
 from modeling_mmorient.configuration_mmorient import ENCODER_ROLES
 from modeling_mmorient.task_specs import TaskSpec
@@ -65,8 +65,6 @@ ABOVE_ZERO = {
 }
 # Wherever a number stands: larger ones overflow in one library or another.
 LARGEST = 2**63 - 1
-# Of a value in a message.
-SHOWN_CHARACTERS = 200
 # Fields of `MMOrientConfig` that a recipe does not set, and why.
 NOT_IN_RECIPES = {
     "tasks": "they are the recipe's `tasks`, beside `model_options`",
@@ -166,19 +164,6 @@ def check_configuration(options: Mapping[str, Any], pretrained: bool, tasks: Map
     start: dict[str, Any] = {"joint_config": None, "text_config": None} if pretrained else {}
     specs = {name: spec.to_options() for name, spec in tasks.items()}
     MMOrientConfig(**{"freeze_encoders": pretrained, **start, **options, "tasks": specs})
-
-
-def nearest(name: Any, known: Collection[str]) -> str:
-    """The question whether one of the known names was meant; empty where none resembles the given one."""
-    words = [other for other in known if str(name) in other or other in str(name)] if name else []
-    close = difflib.get_close_matches(str(name), known, n=1) or sorted(words, key=len)[:1]
-    return f" Did you mean {close[0]!r}?" if close else ""
-
-
-def shown(value: Any) -> str:
-    """A value as an error message shows it."""
-    text = repr(value)
-    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."
 
 
 def _require_known(argument: str, options: Mapping[str, Any], known: Collection[str]) -> None:

@@ -7,11 +7,36 @@ from typing import Any
 
 import yaml
 
+from mmorient.files.data_folders import data_folder
+from mmorient.recipes.messages import nearest
+
 # What a file may come to once its anchors are written out: far more than any recipe has.
 MOST_NODES, MOST_LEVELS = 100_000, 50
 MOST_BYTES = 10_000_000
 # Of a number; Python refuses to show much longer ones.
 MOST_DIGITS = 100
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """The recipes that come with the package, by name."""
+    return {path.stem: path for path in sorted(data_folder("recipes").glob("*.yaml"))}
+
+
+def find_recipe(name: str) -> Path:
+    """The file of a recipe: a file of that name, or else the shipped recipe of that name.
+
+    Raises:
+        ValueError: If there is neither.
+    """
+    path, shipped = Path(name), shipped_recipes()
+    if path.is_file() or (path.is_dir() and name not in shipped):
+        return path
+    if name in shipped:
+        return shipped[name]
+    raise ValueError(
+        f"{name!r} is no file: the first argument is the recipe, a YAML file, or the name of one that comes "
+        f"with the package, {list(shipped)}.{nearest(name, shipped)}"
+    )
 
 
 def read_recipe(path: Path) -> dict[str, Any]:

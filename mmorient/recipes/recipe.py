@@ -3,14 +3,20 @@
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import fields
-from pathlib import Path
+from pathlib import PurePath
 from typing import Any, NamedTuple, NoReturn
 
 from transformers import HfArgumentParser, TrainingArguments
 
 from mmorient.recipes.arguments import DataArguments, ModelArguments, RunArguments, read_mapping
-from mmorient.recipes.checks import check_configuration, check_values, nearest, shown
-from mmorient.recipes.files import read_recipe
+from mmorient.recipes.checks import (
+    check_configuration,
+    check_model_options,
+    check_processor_options,
+    check_values,
+)
+from mmorient.recipes.files import find_recipe, read_recipe
+from mmorient.recipes.messages import nearest, shown
 from mmorient.recipes.tasks import task_specs
 
 
@@ -39,43 +45,71 @@ HARMLESS = (
     # What they give is known by the rows that were read.
     *("delimiter", "encoding"),
 )
-
-
+# Mappings that the command line, or a call, adds entries to.
+OPTIONS = ("model_options", "processor_options")
 ARGUMENTS = (DataArguments, ModelArguments, RunArguments, TrainingArguments)
 
 
 class _Parser(HfArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Not argparse's own, which prints the usage of some hundred arguments."""
-        raise ValueError(f"{message.rstrip('.')}. (`--help` lists all arguments.)")
+        raise ValueError(f"{message.rstrip('.')}. (`--help_all` lists all arguments.)")
 
 
 def parse_recipe(argv: list[str]) -> Recipe:
-    """Arguments from `[RECIPE.yaml] [--field value ...]`; the command line wins.
+    """Arguments from `[RECIPE] [--field value ...]`; the command line wins.
+
+    Args:
+        argv: RECIPE is a YAML file, or the name of a recipe that comes with the package.
 
     Raises:
         ValueError: If the recipe cannot be read, has a key that is no argument, or a value that does not fit.
     """
-    parser = _Parser(ARGUMENTS)
     recipe: dict[str, Any] = {}
     if argv and not argv[0].startswith("-"):
-        recipe = read_recipe(Path(argv[0]))
+        recipe = read_recipe(find_recipe(argv[0]))
         argv = argv[1:]
+    return _parse(recipe, argv)
+
+
+def build_recipe(recipe: str | PurePath | Mapping[str, Any], **overrides: Any) -> Recipe:
+    """The same from Python.
+
+    Args:
+        recipe: A YAML file, the name of a recipe that comes with the package, or what stands in such a file.
+        overrides: Win over the recipe's; those of `model_options` and `processor_options` one by one.
+
+    Raises:
+        ValueError: As [`parse_recipe`].
+    """
+    values = dict(recipe) if isinstance(recipe, Mapping) else read_recipe(find_recipe(str(recipe)))
+    for key in OPTIONS:
+        if key in overrides:
+            overrides[key] = {**read_mapping(key, values.get(key)), **read_mapping(key, overrides[key])}
+    given = {**values, **overrides}
+    return _parse({key: str(value) if isinstance(value, PurePath) else value for key, value in given.items()})
+
+
+def _parse(recipe: Mapping[str, Any], argv: list[str] | None = None) -> Recipe:
+    parser = _Parser(ARGUMENTS)
     known = {action.dest for action in parser._actions} - {"help"}
     for key in recipe:
         if key not in known:
             hint = nearest(key, known)
             raise ValueError(f"the recipe has the key {shown(key)}, which is no argument.{hint}")
     parser.set_defaults(**{**DEFAULTS, **recipe})
-    namespace = vars(parser.parse_args(argv))
-    for key in ("model_options", "processor_options"):
+    namespace = vars(parser.parse_args(argv or []))
+    for key in OPTIONS:
         if isinstance(namespace[key], str):
             namespace[key] = {**read_mapping(key, recipe.get(key)), **read_mapping(key, namespace[key])}
     given = {name: value for name, value in namespace.items() if value is not None or name in recipe}
     check_values(given, ARGUMENTS)
     data, model, run = (_build(made, namespace) for made in ARGUMENTS[:-1])
+    assert isinstance(data.tasks, dict)
+    assert isinstance(model.model_options, dict) and isinstance(model.processor_options, dict)
+    check_model_options(model.model_options)
+    check_processor_options(model.processor_options)
     training = _training_arguments(namespace)
-    assert isinstance(data.tasks, dict) and isinstance(model.model_options, dict)
     specs = task_specs(data.tasks)  # which says what is wrong with them
     check_configuration(model.model_options, any((model.joint, model.text, model.vision)), specs)
     _require_evaluations(run, training, data.tasks)

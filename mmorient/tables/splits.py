@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from mmorient.recipes.arguments import DataArguments
+from mmorient.recipes.split_names import PARTS
 from mmorient.recipes.tasks import task_specs
 from mmorient.tables.duplicates import DUPLICATE_KINDS, Pair, find_duplicates, group_rows
 from mmorient.tables.fingerprint_cache import kept_fingerprints
@@ -19,8 +20,6 @@ from mmorient.tables.stream import HUB_PREFIX, has_splits
 from mmorient.tables.table import Table, read_well_formed, tell_apart
 from modeling_mmorient.task_specs import TaskSpec
 
-# In the order of reports.
-PARTS = ("training", "validation", "test", "references")
 # Parts between which duplicates spoil nothing: a training row may be a reference.
 MAY_SHARE = {"training", "references"}
 

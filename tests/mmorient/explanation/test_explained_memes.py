@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from mmorient.explanation.memes import MemeTable, contradicts, parse_places, select_places
+from mmorient.explanation.job import parse_places, select_places
+from mmorient.explanation.memes import MemeTable, contradicts
 from mmorient.recipes.tasks import task_specs
 from mmorient.tables.memes import Memes, join_memes
 from tests.mmorient.explaining import neighbor

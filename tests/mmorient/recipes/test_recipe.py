@@ -9,7 +9,7 @@ import yaml
 
 from mmorient.commands.inspect import main as inspect
 from mmorient.recipes.arguments import DataArguments, ModelArguments, RunArguments
-from mmorient.recipes.recipe import parse_recipe
+from mmorient.recipes.recipe import build_recipe, parse_recipe
 from modeling_mmorient.task_specs import TaskSpec
 
 RECIPES = sorted((Path(__file__).parents[3] / "training" / "recipes").glob("*.yaml"))
@@ -225,7 +225,7 @@ def test_numbers_may_be_written_as_strings_and_keys_not_as_numbers(tmp_path: Pat
 
 
 def test_an_unknown_argument_on_the_command_line_is_named_without_a_page_of_usage(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"unrecognized arguments: --foo 3\. \(`--help`"):
+    with pytest.raises(ValueError, match=r"unrecognized arguments: --foo 3\. \(`--help_all`"):
         parse_recipe([write(tmp_path), "--foo", "3"])
 
 
@@ -276,3 +276,29 @@ def test_identity_holds_what_decides_the_outcome(tmp_path: Path) -> None:
     }
     for option, value in options.items():
         assert parse_recipe([recipe, option, value]).identity != first, option
+
+
+def test_shipped_recipes_are_taken_by_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert parse_recipe(["quickstart", "--seed", "3"]).data.data_dir == "runs/sample_memes"
+    Path("quickstart").mkdir()  # a folder is no recipe
+    assert parse_recipe(["quickstart"]).training.output_dir == "runs/quickstart"
+    with pytest.raises(ValueError, match=r"'quikstart' is no file: .* Did you mean 'quickstart'"):
+        parse_recipe(["quikstart"])
+    Path("quickstart").rmdir()
+    Path("quickstart").write_text("tasks: {mood: [bad, good]}")  # a file of that name wins
+    assert parse_recipe(["quickstart"]).data.data_dir == "."
+
+
+def test_a_recipe_of_python_is_the_same_as_on_the_command_line(tmp_path: Path) -> None:
+    path = write(tmp_path, model_options={"graph_hidden_size": 8, "hima_hidden_size": 8})
+    given = parse_recipe([path, "--seed", "3", "--model_options", '{"graph_hidden_size": 9}'])
+    built = build_recipe(Path(path), seed=3, model_options={"graph_hidden_size": 9})
+    assert built.identity == given.identity
+    assert built.model.model_options == {"graph_hidden_size": 9, "hima_hidden_size": 8}
+    values = {"tasks": {"mood": ["bad", "good"]}, "output_dir": tmp_path / "run"}
+    assert build_recipe(values, train_file="x.csv").training.output_dir == str(tmp_path / "run")
+    with pytest.raises(
+        ValueError, match=r"'lerning_rate', which is no argument. Did you mean 'learning_rate'"
+    ):
+        build_recipe(values, lerning_rate=1)

@@ -5,21 +5,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModel, AutoProcessor
 
 from mmorient.commands.label import main
 from mmorient.commands.running import run
-from mmorient.prediction.label import label_meme
+from mmorient.prediction.saved_models import load_saved_model
 from tests.mmorient.conftest import draw
 from tests.mmorient.predicting import broken_model, save_model, texts
 
 
 def test_answers_are_the_models_decisions(saved_model: Path, tmp_path: Path) -> None:
-    model, processor = AutoModel.from_pretrained(saved_model), AutoProcessor.from_pretrained(saved_model)
+    model, processor = load_saved_model(str(saved_model))
     seen = set()
     for seed, text in enumerate(texts(12)):
         draw(seed).save(tmp_path / "meme.png")
-        answers = label_meme(str(saved_model), str(tmp_path / "meme.png"), text)
+        answers = model.label(processor, str(tmp_path / "meme.png"), text)[0]
         inputs = processor(images=[tmp_path / "meme.png"], text=[text], return_tensors="pt")
         with torch.no_grad():
             probabilities = model.probabilities(model(**inputs).logits)
