@@ -23,7 +23,8 @@ from pathlib import Path
 
 import torch
 
-from modeling_mmorient.neighbors import build_graph, neighborhood_mean, torch_scatter
+from modeling_mmorient.neighbors import build_graph, torch_scatter
+from modeling_mmorient.relation_graph import GraphSAGELayer
 
 WIDTH, NEIGHBORS = 512, 16
 BACKENDS = ("dense", "csr", "torch_scatter")
@@ -43,7 +44,7 @@ def measure(backend: str, size: int, device: torch.device) -> dict[str, float]:
     moments = [_now(device)]
     graph = build_graph(embeds, present, None, NEIGHBORS, backend)
     moments.append(_now(device))
-    mean = neighborhood_mean(nodes, present, graph)
+    mean = GraphSAGELayer.aggregate(nodes, graph.neighborhood(nodes, present))
     moments.append(_now(device))
     mean.backward(torch.ones_like(mean))
     moments.append(_now(device))

@@ -9,6 +9,8 @@ from dataclasses import dataclass, fields
 import torch
 from torch import nn
 
+MODALITIES = ("image", "text")
+
 
 @dataclass
 class EncodedFeatures:
@@ -75,6 +77,23 @@ class GraphHealth:
     isolated_share: torch.Tensor
     complete_share: torch.Tensor
     degrees: torch.Tensor
+
+    @classmethod
+    def of(cls, degrees: torch.Tensor, present: torch.Tensor, others: torch.Tensor | int) -> "GraphHealth":
+        """The statistics of B rows; all zero where no row has the modality.
+
+        Args:
+            degrees: Number of neighbours of each row, (B,).
+            present: (B,), True = the row has the modality.
+            others: How many neighbours a row has that is joined with every other row.
+        """
+        number = present.sum().clamp(min=1)
+        return cls(
+            mean_degree=(degrees * present).sum() / number,
+            isolated_share=((degrees == 0) & present).sum() / number,
+            complete_share=((degrees >= others) & (degrees > 0) & present).sum() / number,
+            degrees=degrees.masked_fill(~present, -1),
+        )
 
 
 @dataclass

@@ -10,7 +10,6 @@ from transformers.utils.generic import can_return_tuple
 from .answers import Answer, name_answers
 from .calibration import decisions, probabilities
 from .configuration_mmorient import MMOrientConfig
-from .edit_lock import EditLock
 from .encoders import FeatureEncoders
 from .feature_inputs import FeatureInputs, RawInputs, as_arguments
 from .features import EncodedFeatures
@@ -27,8 +26,10 @@ from .multitask import (
 )
 from .outputs import MMOrientModelOutput, MMOrientMultitaskOutput
 from .pretrained_model import MMOrientPreTrainedModel
-from .reference_bank import ReferenceBank
+from .reference_contents import EditLock
+from .reference_graph import find_copies
 from .relation_graph import CrossModalRelationLearning
+from .searched_references import SearchedReferences
 from .votes import GraphVotes, NeighborVotes, describe_neighbors
 
 logger = logging.get_logger(__name__)
@@ -44,7 +45,7 @@ class MMOrientModel(MMOrientPreTrainedModel):
     def __init__(self, config: MMOrientConfig) -> None:
         super().__init__(config)
         # Made when they are first asked for; no module, since it has any size.
-        self.stored_references: ReferenceBank | None = None
+        self.stored_references: SearchedReferences | None = None
         # Held while the references and HIMA's g are read or replaced together.
         self.lock = EditLock()
         self.feature_encoders = FeatureEncoders(config)
@@ -173,7 +174,7 @@ class MMOrientModel(MMOrientPreTrainedModel):
 
     def _references_in_use(
         self, device: torch.device
-    ) -> tuple[ReferenceBank | None, dict[str, torch.Tensor] | None]:
+    ) -> tuple[SearchedReferences | None, dict[str, torch.Tensor] | None]:
         """The references, if there are any, and g of HIMA's stage 2, as one edit left them."""
         if self.stored_references is not None and (
             len(self.stored_references) or not torch.compiler.is_compiling()
@@ -183,7 +184,7 @@ class MMOrientModel(MMOrientPreTrainedModel):
         return None, None
 
     @torch.compiler.disable
-    def _taken(self, device: torch.device) -> tuple[ReferenceBank | None, dict[str, torch.Tensor]]:
+    def _taken(self, device: torch.device) -> tuple[SearchedReferences | None, dict[str, torch.Tensor]]:
         if self.references.device != device:
             self.references.to(device)
         bank, g = self.settled_references()
@@ -194,7 +195,7 @@ class MMOrientModel(MMOrientPreTrainedModel):
 
     @torch.compiler.disable
     @torch.no_grad()
-    def _copies(self, bank: ReferenceBank, features: EncodedFeatures) -> torch.Tensor | None:
+    def _copies(self, bank: SearchedReferences, features: EncodedFeatures) -> torch.Tensor | None:
         """The references that a training batch's rows are themselves, where nobody says which."""
         if self.config.graph_scope == "batch":
             return None
@@ -204,7 +205,7 @@ class MMOrientModel(MMOrientPreTrainedModel):
             "text": features.text_present & ~unsound(features.text_embeds),
         }
         with torch.autocast(features.image_embeds.device.type, enabled=False):
-            return bank.copies(queries, present)
+            return find_copies(bank, queries, present)
 
     def _warn_without_references(self) -> None:
         if self.training and self.config.graph_scope == "bank" and not torch.compiler.is_compiling():

@@ -1,10 +1,12 @@
-"""Who is whose neighbour, and the mean over a neighbourhood.
+"""Who is whose neighbour in a batch.
 
 A graph over the B samples of a batch is kept in one of two forms, `DenseGraph` (a B x B matrix, best for
 small batches) or `SparseGraph` (the list of its edges), both without self-loops. Which of them is
 faster was measured: `benchmarks/graph_aggregation.py`.
 """
 
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -26,20 +28,88 @@ SPARSE_FROM = 1024
 BLOCK_ROWS = 1024
 
 
+class Neighborhood(ABC):
+    """What a relation graph hands to a layer: the neighbours of B rows, with one modality's features.
+
+    A layer reads the weights, makes others of them (a mean takes them as they are, an attention multiplies
+    them by a function of `scores`), and asks for the sum. The form in which a graph keeps its pairs of a row
+    and a neighbour is its own: `weights` and `scores` have one entry for each pair in that form, so that they
+    can be combined elementwise.
+
+    Attributes:
+        weights: 1 for each pair; 0 where it is masked, because there is no such neighbour or it lacks the
+            modality.
+    """
+
+    weights: torch.Tensor
+
+    @abstractmethod
+    def weighted_sum(self, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Σ_j w_ij x_j over the neighbours j of each row, (B, d), and Σ_j w_ij, (B, 1)."""
+
+    @abstractmethod
+    def scores(self, queries: torch.Tensor) -> torch.Tensor:
+        """q_i . x_j of each pair, from queries (B, d); masked pairs may have anything that is finite."""
+
+
+@dataclass
+class DenseNeighborhood(Neighborhood):
+    """Pairs as a matrix: `nodes` (N, d) and `weights` (B, N)."""
+
+    nodes: torch.Tensor
+    weights: torch.Tensor
+
+    def weighted_sum(self, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return weights @ self.nodes, weights.sum(-1, keepdim=True)
+
+    def scores(self, queries: torch.Tensor) -> torch.Tensor:
+        return queries @ self.nodes.T
+
+
+@dataclass
+class SparseNeighborhood(Neighborhood):
+    """Pairs as the edges of a [`SparseGraph`]: `nodes` (N, d) and `weights` (edges,)."""
+
+    nodes: torch.Tensor
+    weights: torch.Tensor
+    graph: "SparseGraph"
+
+    def weighted_sum(self, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        offsets, columns = self.graph.row_offsets, self.graph.columns
+        # In float64: differences of a sum in half precision would not be the rows' own sums.
+        sums = torch.cat([weights.new_zeros(1, dtype=torch.float64), weights.double().cumsum(0)])
+        number = sums[offsets].diff().unsqueeze(-1).to(weights.dtype)
+        if self.graph.use_scatter:
+            weighted = self.nodes[columns] * weights.unsqueeze(-1)
+            return torch_scatter.segment_csr(weighted, offsets, reduce="sum"), number
+        total = torch.nn.functional.embedding_bag(
+            columns, self.nodes, offsets, mode="sum", per_sample_weights=weights, include_last_offset=True
+        )
+        return total, number
+
+    def scores(self, queries: torch.Tensor) -> torch.Tensor:
+        rows = torch.arange(len(queries), device=queries.device)
+        rows = rows.repeat_interleave(self.graph.degrees())
+        return (queries[rows] * self.nodes[self.graph.columns]).sum(-1)
+
+
 @dataclass
 class DenseGraph:
-    """A graph as a matrix: `adjacency` (B, B) boolean, row i marks the neighbours of i."""
+    """A graph as a matrix: `adjacency` (B, N) boolean, row i marks the neighbours of i."""
 
     adjacency: torch.Tensor
 
     def degrees(self) -> torch.Tensor:
-        """Number of neighbours of each sample, (B,)."""
+        """Number of neighbours of each row, (B,)."""
         return self.adjacency.sum(-1)
 
-    def neighbor_sum(self, x: torch.Tensor, present: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Sum of x (B, d) over the neighbours that are present (B,), and their number (B, 1)."""
-        weights = self.adjacency & present
-        return weights.to(x.dtype) @ x, weights.sum(-1, keepdim=True).to(x.dtype)
+    def rows(self, rows: slice) -> "DenseGraph":
+        """Of these rows alone, which keep their neighbours among all."""
+        return DenseGraph(self.adjacency[rows])
+
+    def neighborhood(self, x: torch.Tensor, present: torch.Tensor) -> DenseNeighborhood:
+        """The neighbours with their features x (N, d), of which those count that are present (N,)."""
+        return DenseNeighborhood(x, (self.adjacency & present).to(x.dtype))
 
 
 @dataclass
@@ -57,20 +127,18 @@ class SparseGraph:
     use_scatter: bool = False
 
     def degrees(self) -> torch.Tensor:
-        """Number of neighbours of each sample, (B,)."""
+        """Number of neighbours of each row, (B,)."""
         return self.row_offsets.diff()
 
-    def neighbor_sum(self, x: torch.Tensor, present: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Sum of x (B, d) over the neighbours that are present (B,), and their number (B, 1)."""
-        counts = torch.cat([present.new_zeros(1, dtype=torch.long), present[self.columns].cumsum(0)])
-        number = counts[self.row_offsets].diff().unsqueeze(-1).to(x.dtype)
-        x = x.masked_fill(~present.unsqueeze(-1), 0.0)
-        if self.use_scatter:
-            return torch_scatter.segment_csr(x[self.columns], self.row_offsets, reduce="sum"), number
-        total = torch.nn.functional.embedding_bag(
-            self.columns, x, self.row_offsets, mode="sum", include_last_offset=True
-        )
-        return total, number
+    def rows(self, rows: slice) -> "SparseGraph":
+        """Of these rows alone, which keep their neighbours among all."""
+        offsets = self.row_offsets[rows.start : rows.stop + 1]
+        columns = self.columns[int(offsets[0]) : int(offsets[-1])]
+        return SparseGraph(offsets - offsets[0], columns, self.use_scatter)
+
+    def neighborhood(self, x: torch.Tensor, present: torch.Tensor) -> SparseNeighborhood:
+        """The neighbours with their features x (N, d), of which those count that are present (N,)."""
+        return SparseNeighborhood(x, present[self.columns].to(x.dtype), self)
 
 
 RelationGraph = DenseGraph | SparseGraph
@@ -82,9 +150,18 @@ class BatchGraphs:
     Args:
         config: The model's configuration.
         features: Of B rows.
+        nodes: By modality, the rows' node features (B, d); rows without it hold their stand-in.
+        own: The rows whose neighbours are handed out; None: all.
     """
 
-    def __init__(self, config: MMOrientConfig, features: EncodedFeatures) -> None:
+    def __init__(
+        self,
+        config: MMOrientConfig,
+        features: EncodedFeatures,
+        nodes: Mapping[str, torch.Tensor],
+        own: slice | None = None,
+    ) -> None:
+        self.nodes, self.own = nodes, own
         self.present = {"image": features.image_present, "text": features.text_present}
         embeds = {"image": features.image_embeds, "text": features.text_embeds}
         self.graphs = {
@@ -98,14 +175,20 @@ class BatchGraphs:
             for modality, present in self.present.items()
         }
 
-    def mean(self, nodes: str, graph: str, x: torch.Tensor) -> torch.Tensor:
-        """As [`ReferenceGraphs.mean`], over the neighbours in the batch."""
-        return neighborhood_mean(x, self.present[nodes], self.graphs[graph])
+    def neighborhood(self, nodes: str, graph: str) -> Neighborhood:
+        """The own rows' neighbours.
+
+        Args:
+            nodes: Modality of the node features.
+            graph: Modality that decides who is a neighbour.
+        """
+        found = self.graphs[graph] if self.own is None else self.graphs[graph].rows(self.own)
+        return found.neighborhood(self.nodes[nodes], self.present[nodes])
 
     def health(self) -> dict[str, GraphHealth]:
         """Degree statistics by graph, over the rows that have the modality."""
         return {
-            modality: graph_health(self.graphs[modality], present)
+            modality: GraphHealth.of(self.graphs[modality].degrees(), present, present.sum() - 1)
             for modality, present in self.present.items()
         }
 
@@ -149,35 +232,6 @@ def build_graph(
         zero = counts[0].new_zeros(1)
         row_offsets = torch.cat([zero, torch.cat(counts).cumsum(0)])
         return SparseGraph(row_offsets, torch.cat(columns), form == "torch_scatter")
-
-
-def neighborhood_mean(x: torch.Tensor, present: torch.Tensor, graph: RelationGraph) -> torch.Tensor:
-    """mean_{j in N(i) and i} x_j, over the neighbours that are present and the sample itself.
-
-    Args:
-        x: (B, d) node features; rows that are not present hold their stand-in.
-        present: (B,), True = the node has something to give to others.
-        graph: Who is whose neighbour.
-    """
-    total, number = graph.neighbor_sum(x, present)
-    return (total + x) / (number + 1)
-
-
-def graph_health(graph: RelationGraph, present: torch.Tensor) -> GraphHealth:
-    """Degree statistics over the rows that have the modality; all zero where no row has it."""
-    degrees = graph.degrees()
-    number = present.sum().clamp(min=1)
-    others = present.sum() - 1
-
-    def share(condition: torch.Tensor) -> torch.Tensor:
-        return (condition & present).sum() / number
-
-    return GraphHealth(
-        mean_degree=(degrees * present).sum() / number,
-        isolated_share=share(degrees == 0),
-        complete_share=share((degrees == others) & (others > 0)),
-        degrees=degrees.masked_fill(~present, -1),
-    )
 
 
 def _choose_form(aggregation: str, batch_size: int) -> str:

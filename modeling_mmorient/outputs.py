@@ -6,7 +6,7 @@ import torch
 from transformers.utils import ModelOutput
 
 from .features import GraphHealth, GraphNeighbors, Neighbors
-from .reference_bank import ReferenceBank
+from .searched_references import SearchedReferences
 
 
 @dataclass
@@ -37,7 +37,7 @@ class MMOrientModelOutput(ModelOutput):
     token_attention: torch.Tensor | None = None
     graph_health: dict[str, GraphHealth] | None = None
     neighbors: dict[str, Neighbors] | None = None
-    references: ReferenceBank | None = None
+    references: SearchedReferences | None = None
 
 
 @dataclass

@@ -11,19 +11,19 @@ from transformers.utils import CONFIG_NAME, logging
 
 from .label_checks import IGNORE_INDEX
 from .reference_checks import (
-    WIDTHS,
     check_embeds,
-    check_facts,
     check_ids,
     check_reference_labels,
     check_somewhere,
-    check_stored,
     check_vectors,
+    width_argument,
 )
 from .reference_contents import ReferenceContents
 from .reference_embeds import STORAGE_DTYPES, StoredEmbeds
 from .reference_files import (
     REFERENCES_NAME,
+    check_facts,
+    check_stored,
     is_tensors_file,
     read_references,
     references_digest,
@@ -151,17 +151,12 @@ class ReferenceBank(SearchedReferences):
         return bank.to(self.device)
 
     def _settings(self, tasks: Mapping[str, TaskSpec]) -> dict[str, Any]:
-        widths = {WIDTHS[name]: width for name, width in self.widths.items()}
+        widths = {width_argument(name): width for name, width in self.widths.items()}
         return {**widths, "tasks": tasks, "dtype": self.dtype, "notes": self.notes}
 
     def take_over(self, edited: ReferenceBank) -> None:
         """Hold what an edited copy (`copy.copy(bank)`) of this bank holds."""
         self._references = edited._references
-
-    @property
-    def state(self) -> object:
-        """What stands for the present ids and embeddings: it is another object after every edit."""
-        return self._references.state
 
     def save(self, folder: str | Path) -> None:
         """Write the bank's two files into a folder; see `reference_files.py`.

@@ -1,39 +1,33 @@
-"""Checks of what a reference bank is given, by callers and by files.
+"""Checks of what callers give to references.
 
-All raise a ValueError that names the argument or file, the value and the remedy.
+All raise a ValueError that names the argument, the value and the remedy.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 
+from .features import MODALITIES
 from .input_checks import MAX_ENTRY, check_dense
 from .label_checks import IGNORE_INDEX, check_label_shapes, check_labels
-from .reference_embeds import STORAGE_DTYPES, StoredEmbeds
-from .task_specs import TaskSpec, parse_tasks
+from .reference_embeds import STORAGE_DTYPES
+from .task_specs import TaskSpec
 
-MODALITIES = ("image", "text")
-# What may be stored beside the embeddings: HIMA's vectors of the same modalities.
-VECTORS = ("image_vectors", "text_vectors")
-# The bank's argument for the width of each.
-WIDTHS = {
-    "image": "image_embed_dim",
-    "text": "text_embed_dim",
-    "image_vectors": "image_vector_dim",
-    "text_vectors": "text_vector_dim",
-}
+
+def width_argument(name: str) -> str:
+    """The bank's argument for the width of what it stores under a name."""
+    return f"{name.removesuffix('s')}_dim" if name.endswith("_vectors") else f"{name}_embed_dim"
 
 
 def check_settings(widths: Mapping[str, Any], dtype: Any, notes: Any) -> None:
     """Widths by what is stored, the name of a storage dtype, and a text."""
     for name, width in widths.items():
         if isinstance(width, bool) or not isinstance(width, int) or not 1 <= width < 2**31:
-            raise ValueError(f"`{WIDTHS[name]}` is {width!r}: give a width, a whole number.")
+            raise ValueError(f"`{width_argument(name)}` is {width!r}: give a width, a whole number.")
     if not isinstance(dtype, str) or dtype not in STORAGE_DTYPES:
         raise ValueError(f"`dtype` is {dtype!r}: choose one of {list(STORAGE_DTYPES)}.")
     if not isinstance(notes, str):
@@ -79,7 +73,7 @@ def check_embeds(
         _check_tensor(f"present[{modality!r}]", has, (count,), "bool")
         values, has = values.detach().cpu(), has.cpu()
         norms = torch.linalg.vector_norm(values.double(), dim=-1)
-        if row := _first(has & ~(norms <= largest_norm(modality, width))):
+        if row := first_row(has & ~(norms <= largest_norm(modality, width))):
             what = "too large" if values[row[0]].isfinite().all() else "not finite"
             raise ValueError(
                 f"`{name}` is {what} in row {row[0]}, which is present (its norm is {norms[row[0]]:g}, and "
@@ -97,19 +91,20 @@ def largest_norm(name: str, width: int) -> float:
     means of vectors at mean 0 and variance 1, so that their norm is at most sqrt(width); twice that leaves
     room for rounding.
     """
-    return math.sqrt(width) * (2.0 if name in VECTORS else MAX_ENTRY)
+    return math.sqrt(width) * (2.0 if name.endswith("_vectors") else MAX_ENTRY)
 
 
 def check_somewhere(ids: Sequence[str], present: Sequence[torch.Tensor]) -> None:
     """Each reference has a modality."""
-    if row := _first(~torch.stack(list(present)).any(0)):
+    if row := first_row(~torch.stack(list(present)).any(0)):
         raise ValueError(f"reference {ids[row[0]]!r} has neither a picture nor a text: leave it out.")
 
 
 def check_vectors(ids: Sequence[str], present: Mapping[str, torch.Tensor]) -> None:
     """HIMA's vectors, where they are stored, are there for whoever has the modality."""
-    for modality, vectors in zip(MODALITIES, VECTORS, strict=True):
-        if vectors in present and (row := _first(present[vectors] != present[modality])):
+    for modality in MODALITIES:
+        vectors = f"{modality}_vectors"
+        if vectors in present and (row := first_row(present[vectors] != present[modality])):
             known, missing = (modality, vectors) if present[modality][row[0]] else (vectors, modality)
             raise ValueError(
                 f"reference {ids[row[0]]!r} has {known!r} and no {missing!r}: give both, or none of them."
@@ -149,7 +144,7 @@ def check_search(
         raise ValueError(f"`k` is {k!r}: give a whole number of at least 1.")
     if threshold is not None and not -1 <= threshold <= 1:
         raise ValueError(f"`threshold` is {threshold!r}: a cosine is a number in [-1, 1].")
-    if not checked and (row := _first(present & ~queries.float().isfinite().all(-1))):
+    if not checked and (row := first_row(present & ~queries.float().isfinite().all(-1))):
         raise ValueError(
             f"`queries` is not finite in row {row[0]}, which is present: say in `present` that it lacks the "
             "modality, or look where the value comes from."
@@ -157,7 +152,7 @@ def check_search(
 
 
 def check_exclude(exclude: torch.Tensor, queries: int, references: int, checked: bool) -> None:
-    """(queries,) or (queries, any) of places in a bank of so many references, or -1; see `check_search`."""
+    """(queries,) or (queries, any) of places among so many references, or -1; see `check_search`."""
     several = isinstance(exclude, torch.Tensor) and exclude.ndim == 2
     _check_tensor("exclude", exclude, (queries, None) if several else (queries,), "int64")
     if checked:
@@ -168,70 +163,6 @@ def check_exclude(exclude: torch.Tensor, queries: int, references: int, checked:
             f"`exclude` has the value {int(wrong[0])}: the bank's places are 0 to {references - 1}, "
             "and -1 stands for none."
         )
-
-
-def check_facts(facts: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The arguments of a saved bank, and its ids."""
-    keys = ("notes", "dtype", "widths", "tasks", "ids")
-    if missing := next((key for key in keys if key not in facts), None):
-        raise ValueError(f"references.json in {folder} has no {missing!r}: save the bank again.")
-    widths = facts["widths"]
-    if not isinstance(widths, dict) or not set(MODALITIES) <= set(widths) <= set(WIDTHS):
-        raise ValueError(
-            f"references.json in {folder} has the widths {widths!r}: one of each of {MODALITIES} is needed."
-        )
-    settings = {
-        **{WIDTHS[name]: width for name, width in widths.items()},
-        "tasks": parse_tasks(facts["tasks"]) if facts["tasks"] else None,
-        "dtype": facts["dtype"],
-        "notes": facts["notes"],
-    }
-    return settings, check_ids(facts["ids"])
-
-
-def check_stored(
-    tensors: Mapping[str, torch.Tensor],
-    ids: Sequence[str],
-    widths: Mapping[str, int],
-    dtype: str,
-    tasks: Mapping[str, TaskSpec],
-    folder: Path,
-) -> tuple[dict[str, StoredEmbeds], dict[str, torch.Tensor]]:
-    """Embeddings by modality and labels by task, of a saved bank."""
-    count = len(ids)
-    expected: dict[str, tuple[tuple[int, ...], torch.dtype]] = {}
-    for name, width in widths.items():
-        expected[f"{name}_codes"] = (count, width), STORAGE_DTYPES[dtype]
-        expected[f"{name}_scales"] = (count,), torch.float32
-        expected[f"{name}_present"] = (count,), torch.bool
-    for name, spec in tasks.items():
-        shape = (count, spec.num_labels) if spec.kind == "multilabel" else (count,)
-        expected[f"labels/{name}"] = shape, torch.long
-    found = {name: (tuple(values.shape), values.dtype) for name, values in tensors.items()}
-    for name in sorted(expected.keys() | found.keys()):
-        if expected.get(name) != found.get(name):
-            raise ValueError(
-                f"the tensors in {folder} have {name!r} as {found.get(name)}, and references.json makes it "
-                f"{expected.get(name)}: put the two files of one bank together, or save the bank again."
-            )
-    embeds = {}
-    for name in widths:
-        codes, scales, present = (tensors[f"{name}_{part}"] for part in ("codes", "scales", "present"))
-        stored = StoredEmbeds.of_codes(codes, scales, present)
-        sound = (stored.norms * scales <= largest_norm(name, widths[name])) & (scales >= 0)
-        if row := _first(~sound | (~present & (stored.norms > 0))):
-            raise ValueError(
-                f"the tensors in {folder} have a {name} embedding of reference {ids[row[0]]!r} that is not "
-                f"finite, larger than {largest_norm(name, widths[name]):g}, or said to be missing: save the "
-                "bank again."
-            )
-        embeds[name] = stored
-    check_somewhere(ids, [stored.present for stored in embeds.values()])
-    labels = {name: tensors[f"labels/{name}"] for name in tasks}
-    try:
-        return embeds, check_reference_labels(count, labels, tasks)
-    except ValueError as error:
-        raise ValueError(f"the tensors in {folder} do not fit: {error} Save the bank again.") from None
 
 
 def _is_id(name: Any) -> bool:
@@ -262,6 +193,6 @@ def _check_tensor(name: str, values: Any, shape: tuple[int | None, ...], kind: s
         raise ValueError(f"`{name}` is {values.dtype}: a tensor of {kind} is needed.")
 
 
-def _first(wrong: torch.Tensor) -> list[int]:
+def first_row(wrong: torch.Tensor) -> list[int]:
     """The first place where `wrong` (n,) holds, as a list; empty where it holds nowhere."""
     return wrong.nonzero()[:1, 0].tolist()

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,22 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from .features import MODALITIES
+from .reference_checks import (
+    check_ids,
+    check_reference_labels,
+    check_somewhere,
+    first_row,
+    largest_norm,
+    width_argument,
+)
+from .reference_embeds import STORAGE_DTYPES, StoredEmbeds
+from .task_specs import TaskSpec, parse_tasks
+
 REFERENCES_NAME = "references.json"
 FORMAT_VERSION = 1
 _TENSORS_NAME = re.compile(r"references-[0-9a-f]{16}\.safetensors")
+_REMEDY = "it was cut short or altered; copy it again, or save the bank again."
 
 
 def write_references(folder: Path, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> str:
@@ -103,7 +116,69 @@ def is_tensors_file(name: str) -> bool:
     return bool(_TENSORS_NAME.fullmatch(name))
 
 
-_REMEDY = "it was cut short or altered; copy it again, or save the bank again."
+def check_facts(facts: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The arguments of a saved bank, and its ids."""
+    keys = ("notes", "dtype", "widths", "tasks", "ids")
+    if missing := next((key for key in keys if key not in facts), None):
+        raise ValueError(f"references.json in {folder} has no {missing!r}: save the bank again.")
+    widths = facts["widths"]
+    vectors = {f"{modality}_vectors" for modality in MODALITIES}
+    if not isinstance(widths, dict) or not set(MODALITIES) <= set(widths) <= vectors.union(MODALITIES):
+        raise ValueError(
+            f"references.json in {folder} has the widths {widths!r}: one of each of {MODALITIES} is needed."
+        )
+    settings = {
+        **{width_argument(name): width for name, width in widths.items()},
+        "tasks": parse_tasks(facts["tasks"]) if facts["tasks"] else None,
+        "dtype": facts["dtype"],
+        "notes": facts["notes"],
+    }
+    return settings, check_ids(facts["ids"])
+
+
+def check_stored(
+    tensors: Mapping[str, torch.Tensor],
+    ids: Sequence[str],
+    widths: Mapping[str, int],
+    dtype: str,
+    tasks: Mapping[str, TaskSpec],
+    folder: Path,
+) -> tuple[dict[str, StoredEmbeds], dict[str, torch.Tensor]]:
+    """Embeddings by modality and labels by task, of a saved bank."""
+    count = len(ids)
+    expected: dict[str, tuple[tuple[int, ...], torch.dtype]] = {}
+    for name, width in widths.items():
+        expected[f"{name}_codes"] = (count, width), STORAGE_DTYPES[dtype]
+        expected[f"{name}_scales"] = (count,), torch.float32
+        expected[f"{name}_present"] = (count,), torch.bool
+    for name, spec in tasks.items():
+        shape = (count, spec.num_labels) if spec.kind == "multilabel" else (count,)
+        expected[f"labels/{name}"] = shape, torch.long
+    found = {name: (tuple(values.shape), values.dtype) for name, values in tensors.items()}
+    for name in sorted(expected.keys() | found.keys()):
+        if expected.get(name) != found.get(name):
+            raise ValueError(
+                f"the tensors in {folder} have {name!r} as {found.get(name)}, and references.json makes it "
+                f"{expected.get(name)}: put the two files of one bank together, or save the bank again."
+            )
+    embeds = {}
+    for name in widths:
+        codes, scales, present = (tensors[f"{name}_{part}"] for part in ("codes", "scales", "present"))
+        stored = StoredEmbeds.of_codes(codes, scales, present)
+        sound = (stored.norms * scales <= largest_norm(name, widths[name])) & (scales >= 0)
+        if row := first_row(~sound | (~present & (stored.norms > 0))):
+            raise ValueError(
+                f"the tensors in {folder} have a {name} embedding of reference {ids[row[0]]!r} that is not "
+                f"finite, larger than {largest_norm(name, widths[name]):g}, or said to be missing: save the "
+                "bank again."
+            )
+        embeds[name] = stored
+    check_somewhere(ids, [stored.present for stored in embeds.values()])
+    labels = {name: tensors[f"labels/{name}"] for name in tasks}
+    try:
+        return embeds, check_reference_labels(count, labels, tasks)
+    except ValueError as error:
+        raise ValueError(f"the tensors in {folder} do not fit: {error} Save the bank again.") from None
 
 
 def _read_facts(path: Path) -> tuple[dict[str, Any], str]:

@@ -1,11 +1,62 @@
-"""Relation graphs from the rows of a batch to the references that are stored with the model."""
+"""Relation graphs from rows to the references stored with the model: neighbours, thresholds, statistics."""
+
+import copy
+from collections.abc import Mapping
 
 import torch
 
 from .configuration_mmorient import MMOrientConfig
-from .features import EncodedFeatures, GraphHealth
+from .features import MODALITIES, EncodedFeatures, GraphHealth, Neighbors
 from .input_checks import unsound
-from .reference_bank import ReferenceBank
+from .neighbors import Neighborhood
+from .reference_embeds import STORAGE_DTYPES, StoredEmbeds
+from .searched_references import SearchedReferences
+
+# A reference's nearest neighbour this similar is a copy of it.
+COPY = 1 - 1e-9
+# Of a row and a reference that is the row itself: rounding leaves more, half precision's too.
+COPY_COSINE = 1 - 1e-6
+
+
+class ReferenceNeighborhood(Neighborhood):
+    """The neighbours of B rows among the references, with the features of one modality.
+
+    Pairs are (B, k), as in [`Neighbors`]. Node features are the embeddings e at mean 0 and variance 1. A
+    row's sum is the same to the last bit in any batch.
+
+    Args:
+        references: The references.
+        modality: Of the node features.
+        neighbors: Of the rows.
+    """
+
+    def __init__(self, references: SearchedReferences, modality: str, neighbors: Neighbors) -> None:
+        self.references, self.modality = references, modality
+        self.indices = neighbors.indices
+        known = self.indices >= 0
+        # A place more, for where there are none.
+        has = torch.nn.functional.pad(references.present[modality], (0, 1))
+        self.weights = has[self.indices.masked_fill(~known, len(has) - 1)].float()
+
+    @torch.compiler.disable
+    def weighted_sum(self, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        totals, numbers = [], []
+        for rows, nodes, places in self.references.nodes(self.modality, self.indices):
+            total, number = nodes.new_zeros(len(places), nodes.shape[1]), nodes.new_zeros(len(places), 1)
+            # One neighbour of each row at a time: no (B, k, d) in memory, and always the same order.
+            for place, weight in zip(places.unbind(1), weights[rows].unsqueeze(-1).unbind(1), strict=True):
+                total, number = total + weight * nodes[place], number + weight
+            totals.append(total)
+            numbers.append(number)
+        return torch.cat(totals), torch.cat(numbers)
+
+    @torch.compiler.disable
+    def scores(self, queries: torch.Tensor) -> torch.Tensor:
+        blocks = []
+        for rows, nodes, places in self.references.nodes(self.modality, self.indices):
+            pairs = [(queries[rows] * nodes[place]).sum(-1) for place in places.unbind(1)]
+            blocks.append(torch.stack(pairs, -1))
+        return torch.cat(blocks)
 
 
 class ReferenceGraphs:
@@ -15,9 +66,9 @@ class ReferenceGraphs:
 
     Args:
         config: The model's configuration.
-        bank: The references, on the features' device, which nobody edits meanwhile.
+        references: The references, on the features' device, which nobody edits meanwhile.
         features: Of B rows.
-        own: (B,) or (B, m), places in the bank of the row itself and its copies, which are not its
+        own: (B,) or (B, m), places among the references of the row itself and its copies, which are not its
             neighbours; -1 where there are no more. None: no row is there.
     """
 
@@ -25,20 +76,20 @@ class ReferenceGraphs:
     def __init__(
         self,
         config: MMOrientConfig,
-        bank: ReferenceBank,
+        references: SearchedReferences,
         features: EncodedFeatures,
         own: torch.Tensor | None = None,
     ) -> None:
-        self.bank = bank
+        self.references = references
         searched = (
             ("image", features.image_embeds, features.image_present),
             ("text", features.text_embeds, features.text_present),
         )
         self.present = {modality: present for modality, _, present in searched}
         # Mixed precision has no place where cosines are compared.
-        with torch.no_grad(), torch.autocast(bank.device.type, enabled=False):
+        with torch.no_grad(), torch.autocast(references.device.type, enabled=False):
             self.neighbors = {
-                modality: bank.neighbors(
+                modality: references.neighbors(
                     modality,
                     embeds,
                     # What is not finite is near nobody, and makes its row's answer NaN by itself.
@@ -51,30 +102,124 @@ class ReferenceGraphs:
             }
 
     @torch.compiler.disable
-    def mean(self, nodes: str, graph: str, x: torch.Tensor) -> torch.Tensor:
-        """mean_{j in N(i) and i} x_j over the references that have the modality and the row itself.
-
-        Args:
-            nodes: Modality of the node features.
-            graph: Modality that decides who is a neighbour.
-            x: (B, d), the rows' own node features.
-        """
-        with torch.no_grad():
-            total, number = self.bank.neighbor_sum(nodes, self.neighbors[graph])
-        return ((total + x) / (number + 1)).to(x.dtype)
+    def neighborhood(self, nodes: str, graph: str) -> ReferenceNeighborhood:
+        """As [`BatchGraphs.neighborhood`], among the references."""
+        return ReferenceNeighborhood(self.references, nodes, self.neighbors[graph])
 
     def health(self) -> dict[str, GraphHealth]:
         """Degree statistics by graph, over the rows that have the modality."""
-        found = {}
-        for modality, present in self.present.items():
-            degrees = self.neighbors[modality].degrees()
-            number = present.sum().clamp(min=1)
-            everyone = len(self.bank.searchable(modality))
-            found[modality] = GraphHealth(
-                mean_degree=(degrees * present).sum() / number,
-                isolated_share=((degrees == 0) & present).sum() / number,
-                # Less one: a training row is not its own neighbour.
-                complete_share=((degrees >= everyone - 1) & (degrees > 0) & present).sum() / number,
-                degrees=degrees.masked_fill(~present, -1),
+        return {
+            # Less one: a training row is not its own neighbour.
+            graph: GraphHealth.of(
+                found.degrees(), self.present[graph], len(self.references.searchable(graph)) - 1
             )
-        return found
+            for graph, found in self.neighbors.items()
+        }
+
+
+@torch.no_grad()
+def find_copies(
+    references: SearchedReferences, queries: Mapping[str, torch.Tensor], present: Mapping[str, torch.Tensor]
+) -> torch.Tensor:
+    """Places of the references that are equal to rows, (B, m), with -1 where there are no more.
+
+    They have the modalities that the row has and no other, and in each of them what would be stored of the
+    row, up to the rounding of its computation.
+
+    Args:
+        references: The references.
+        queries: By modality, (B, d).
+        present: By modality, (B,), True = the row has it, and it is finite.
+    """
+    exactly = copy.copy(references)
+    pairs = []
+    for modality, other in (MODALITIES, MODALITIES[::-1]):
+        exactly.drop_index(modality)
+        has = present[modality]
+        stored = StoredEmbeds.encode(queries[modality].cpu(), has.cpu(), STORAGE_DTYPES[references.dtype])
+        query = stored.decode(torch.arange(len(has))).to(references.device)
+        found = exactly.search(modality, query, has, threshold=COPY_COSINE, checked=True).indices
+        rows, columns = (found >= 0).nonzero().unbind(-1)
+        places = found[rows, columns]
+        alike = references.present[other][places] == present[other][rows]
+        pairs.append((len(references) * rows + places)[alike])
+    pair, times = torch.cat(pairs).unique(return_counts=True)
+    rows = pair // len(references)
+    both = present["image"] & present["text"]
+    equal = times == 1 + both[rows].long()
+    rows, places = rows[equal], pair[equal] % len(references)
+    numbers = torch.bincount(rows, minlength=len(both))
+    columns = torch.arange(len(rows), device=rows.device) - (numbers.cumsum(0) - numbers)[rows]
+    padded = rows.new_full((len(both), int(numbers.max()) if len(both) else 0), -1)
+    padded[rows, columns] = places
+    return padded
+
+
+def calibrate_threshold(
+    bank: SearchedReferences, modality: str, quantile: float, sample: int = 1000, seed: int = 0
+) -> float:
+    """The quantile of the references' similarities to the references nearest to them.
+
+    At 0.1, say, nine of ten references have a neighbour above the threshold.
+
+    Args:
+        bank: Of which each reference is compared with the others.
+        modality: `image` or `text`.
+        quantile: In [0, 1].
+        sample: Number of references that are compared, drawn at random.
+        seed: Of the drawing.
+
+    Raises:
+        ValueError: If fewer than two references have the modality, or so many are copies of others that
+            nothing could be more similar than the threshold.
+    """
+    if not 0 <= quantile <= 1:
+        raise ValueError(f"`quantile` is {quantile!r}: give a number in [0, 1].")
+    nearest = _search_sample(bank, modality, 1, None, sample, seed)
+    found = nearest.similarities[nearest.indices >= 0]
+    if not len(found):
+        raise ValueError(
+            f"there are no two references with a {modality} vector to compare: add some, or give a threshold."
+        )
+    threshold = float(found.quantile(quantile))
+    if threshold > COPY:
+        copies = float((found > COPY).double().mean())
+        raise ValueError(
+            f"{copies:.0%} of the references have a copy among the others, so that the {quantile} quantile "
+            f"of {modality} similarities is 1: give a lower quantile, or remove the copies."
+        )
+    return threshold
+
+
+def bank_health(
+    bank: SearchedReferences,
+    modality: str,
+    k: int | None = None,
+    threshold: float | None = None,
+    sample: int = 1000,
+    seed: int = 0,
+) -> GraphHealth:
+    """Degree statistics of references as queries for the others.
+
+    Args:
+        bank, modality, sample, seed: As in [`calibrate_threshold`].
+        k, threshold: As in [`SearchedReferences.search`].
+
+    Returns:
+        Statistics over the sample, all of which has the modality; zero where there is nothing to compare.
+    """
+    degrees = _search_sample(bank, modality, k, threshold, sample, seed).degrees()
+    everyone = torch.ones_like(degrees, dtype=torch.bool)
+    return GraphHealth.of(degrees, everyone, len(bank.searchable(modality)) - 1)
+
+
+def _search_sample(
+    bank: SearchedReferences, modality: str, k: int | None, threshold: float | None, sample: int, seed: int
+) -> Neighbors:
+    """Neighbours of some references among the others."""
+    if isinstance(sample, bool) or not isinstance(sample, int) or sample < 1:
+        raise ValueError(f"`sample` is {sample!r}: give a whole number of at least 1.")
+    places = bank.searchable(modality)
+    drawn = torch.randperm(len(places), generator=torch.Generator().manual_seed(seed))[:sample]
+    places = places[drawn.to(places.device)]
+    return bank.search(modality, bank.embeds(modality, places), k=k, threshold=threshold, exclude=places)

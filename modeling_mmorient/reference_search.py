@@ -13,8 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from .features import Neighbors
-from .reference_embeds import StoredEmbeds, row_dot, sum_by_halves
-from .reference_index import ReferenceIndex
+from .reference_embeds import ReferenceIndex, StoredEmbeds, row_dot, sum_by_halves
 
 # A block: at most that many queries, references and similarities at a time.
 BLOCK_QUERIES, BLOCK_REFERENCES, BLOCK_SIMILARITIES = 1024, 2**16, 2**21
@@ -40,7 +39,7 @@ def find_neighbors(
     exclude: torch.Tensor | None,
     index: ReferenceIndex | None = None,
 ) -> Neighbors:
-    """Neighbours among the stored embeddings; see [`ReferenceBank.search`].
+    """Neighbours among the stored embeddings; see [`SearchedReferences.search`].
 
     With an index, which needs k, among the candidates that it finds for each query: k + 8, and one for each
     reference that is excluded (at least one).

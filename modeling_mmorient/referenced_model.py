@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from transformers.utils import logging
 
-from .edit_lock import EditLock
-from .features import EncodedFeatures, GraphHealth
+from .features import MODALITIES, EncodedFeatures, GraphHealth
 from .hima import OTHERS
 from .reference_bank import ReferenceBank
-from .reference_checks import MODALITIES
-from .reference_health import bank_health
+from .reference_contents import EditLock
+from .reference_graph import bank_health
+from .searched_references import SearchedReferences
 
 logger = logging.get_logger(__name__)
 
@@ -49,7 +49,7 @@ class ReferencedModel:
 
     @references.setter
     def references(self, bank: ReferenceBank) -> None:
-        if not isinstance(bank, ReferenceBank):
+        if not isinstance(bank, SearchedReferences):
             raise ValueError(f"`references` is {bank!r}: give a ReferenceBank, such as `new_bank()`.")
         bank = self._fitted(copy.copy(bank))
         # Edits of the other one do not wait for those of this one.

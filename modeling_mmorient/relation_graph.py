@@ -8,33 +8,44 @@ from torch import nn
 from .configuration_mmorient import MMOrientConfig
 from .features import EncodedFeatures, RelationFeatures, standardized
 from .global_batch import GlobalBatch
-from .neighbors import BatchGraphs
-from .reference_bank import ReferenceBank
+from .neighbors import BatchGraphs, Neighborhood
 from .reference_graph import ReferenceGraphs
+from .searched_references import SearchedReferences
 
 
 class GraphSAGELayer(nn.Module):
-    r"""GraphSAGE with mean aggregation (Hamilton et al., 2017), as in the paper:
+    r"""GraphSAGE (Hamilton et al., 2017) with mean aggregation, as in the paper, section "CMRL":
 
-        x_i' = normalise_L2( W [ x_i ; mean_{j ∈ N(i) ∪ {i}} x_j ] + b )
+        x_i' = normalise_L2( W [ x_i ; m_i ] + b ),    m_i = mean_{j ∈ N(i) ∪ {i}} x_j
+
+    What a row makes of its neighbours (`aggregate`) is the layer's own; who they are, the graph's.
 
     Args:
         in_dim: Width of x.
         out_dim: Width of x'.
 
     Shapes:
-        x (B, in_dim), mean (B, in_dim) of each node's neighbourhood; returns (B, out_dim).
+        x (B, in_dim); returns (B, out_dim). Of the neighbours those count whose weight is 1; those that are
+        masked (weight 0) are neither summed nor counted. Without neighbours m_i = x_i.
     """
 
     def __init__(self, in_dim: int, out_dim: int) -> None:
         super().__init__()
         self.linear = nn.Linear(2 * in_dim, out_dim)
 
-    def forward(self, x: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, neighbors: Neighborhood | None = None) -> torch.Tensor:
+        """Rebuild rows from their neighbours; None: there are none."""
+        mean = x if neighbors is None else self.aggregate(x, neighbors)
         hidden = self.linear(torch.cat([x, mean], -1))
         # In float32, since half precision has no room for the squares. Below the length 0.01 the
         # vector is scaled instead of normalised: at zero the gradient of the latter has no bound.
         return nn.functional.normalize(hidden.float(), dim=-1, eps=1e-2).to(hidden.dtype)
+
+    @staticmethod
+    def aggregate(x: torch.Tensor, neighbors: Neighborhood) -> torch.Tensor:
+        """m_i, (B, in_dim): the mean over the neighbours that are not masked and the row itself."""
+        total, number = neighbors.weighted_sum(neighbors.weights)
+        return ((total + x) / (number + 1)).to(x.dtype)
 
 
 class CrossModalRelationLearning(nn.Module):
@@ -87,7 +98,7 @@ class CrossModalRelationLearning(nn.Module):
     def forward(
         self,
         features: EncodedFeatures,
-        bank: ReferenceBank | None = None,
+        bank: SearchedReferences | None = None,
         own_reference: torch.Tensor | None = None,
         batch: GlobalBatch | None = None,
         output_health: bool = False,
@@ -105,32 +116,38 @@ class CrossModalRelationLearning(nn.Module):
         own = slice(None)
         if spans_batch and batch is not None:
             features, own = _gathered(features, batch), batch.own
-        has_image, has_text = features.image_present, features.text_present
-        image = standardized(features.image_embeds, has_image)
-        text = standardized(features.text_embeds, has_text)
-        image = torch.where(has_image.unsqueeze(-1), image, self.missing_image)
-        text = torch.where(has_text.unsqueeze(-1), text, self.missing_text)
+        nodes = self.nodes(features)
         graphs: BatchGraphs | ReferenceGraphs | None = None
         if spans_batch:
-            graphs = BatchGraphs(self.config, features)
+            graphs = BatchGraphs(self.config, features, nodes, None if batch is None else own)
         elif bank is not None:
             graphs = ReferenceGraphs(self.config, bank, features, own_reference)
 
-        def mean(nodes: str, graph: str, x: torch.Tensor) -> torch.Tensor:
-            return x if graphs is None else graphs.mean(nodes, graph, x)[own]
+        def rebuilt(layer: GraphSAGELayer, modality: str, graph: str) -> torch.Tensor:
+            neighbors = None if graphs is None else graphs.neighborhood(modality, graph)
+            return layer(nodes[modality][own], neighbors)
 
         outputs = []
         if self.config.use_in_modal:
-            outputs.append(self.in_modal_image(image[own], mean("image", "image", image)))
-            outputs.append(self.in_modal_text(text[own], mean("text", "text", text)))
+            outputs.append(rebuilt(self.in_modal_image, "image", graph="image"))
+            outputs.append(rebuilt(self.in_modal_text, "text", graph="text"))
         if self.config.use_cross_modal:
-            outputs.append(self.cross_modal_image(image[own], mean("image", "text", image)))
-            outputs.append(self.cross_modal_text(text[own], mean("text", "image", text)))
+            outputs.append(rebuilt(self.cross_modal_image, "image", graph="text"))
+            outputs.append(rebuilt(self.cross_modal_text, "text", graph="image"))
         return RelationFeatures(
             torch.cat(outputs, -1),
             graphs.health() if output_health and graphs is not None else None,
             graphs.neighbors if isinstance(graphs, ReferenceGraphs) else None,
         )
+
+    def nodes(self, features: EncodedFeatures) -> dict[str, torch.Tensor]:
+        """Node features by modality, (B, d): every e at mean 0 and variance 1, or its stand-in."""
+        image = standardized(features.image_embeds, features.image_present)
+        text = standardized(features.text_embeds, features.text_present)
+        return {
+            "image": torch.where(features.image_present.unsqueeze(-1), image, self.missing_image),
+            "text": torch.where(features.text_present.unsqueeze(-1), text, self.missing_text),
+        }
 
 
 def _gathered(features: EncodedFeatures, batch: GlobalBatch) -> EncodedFeatures:

@@ -2,33 +2,21 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Self
 
 import torch
 
-from .edit_lock import EditLock
-from .features import Neighbors
-from .reference_checks import (
-    MODALITIES,
-    VECTORS,
-    check_exclude,
-    check_reference_labels,
-    check_search,
-    check_settings,
-)
-from .reference_contents import ReferenceContents
-from .reference_embeds import STORAGE_DTYPES, StoredEmbeds
-from .reference_index import ReferenceIndex
+from .features import MODALITIES, Neighbors
+from .reference_checks import check_exclude, check_reference_labels, check_search, check_settings
+from .reference_contents import EditLock, ReferenceContents, RememberedNeighbors, query_prints
+from .reference_embeds import STORAGE_DTYPES, ReferenceIndex, StoredEmbeds
 from .reference_search import find_neighbors
-from .remembered_neighbors import RememberedNeighbors, query_prints
 from .task_specs import TaskSpec
 
-# Vectors that are handed out at a time.
-BLOCK_VECTORS = 4096
-# Of a row and a reference that is the row itself: rounding leaves more, half precision's too.
-COPY_COSINE = 1 - 1e-6
+# Vectors that are handed out at a time, and pairs of a row and a neighbour whose features are.
+BLOCK_VECTORS = BLOCK_NODES = 4096
 
 
 class SearchedReferences:
@@ -51,11 +39,15 @@ class SearchedReferences:
         image_vector_dim: int | None = None,
         text_vector_dim: int | None = None,
     ) -> None:
-        widths = (image_embed_dim, text_embed_dim, image_vector_dim, text_vector_dim)
-        names = (*MODALITIES, *VECTORS)
+        widths = {
+            "image": image_embed_dim,
+            "text": text_embed_dim,
+            "image_vectors": image_vector_dim,
+            "text_vectors": text_vector_dim,
+        }
         self.widths: dict[str, int] = {
             name: width  # type: ignore[misc]
-            for name, width in zip(names, widths, strict=True)
+            for name, width in widths.items()
             if name in MODALITIES or width is not None
         }
         check_settings(self.widths, dtype, notes)
@@ -98,25 +90,63 @@ class SearchedReferences:
     @property
     def present(self) -> dict[str, torch.Tensor]:
         """By modality: (N,), True = the reference has it."""
-        return {name: self._references.embeds[name].present for name in MODALITIES}
+        return {name: self._present(name) for name in MODALITIES}
+
+    @property
+    def state(self) -> object:
+        """What stands for the present ids and embeddings: it is another object after every edit."""
+        return self._references.state
 
     def searchable(self, modality: str) -> torch.Tensor:
         """Places of the references that can be neighbours in a modality: they have it, and no zero vector."""
-        return (self._stored(modality).norms > 0).nonzero().squeeze(-1)
+        self._check_modality(modality)
+        return self._searchable(modality).nonzero().squeeze(-1)
 
     def places(self, ids: Sequence[str]) -> torch.Tensor:
-        """Where the references of these ids stand, (n,); -1 for ids that the bank has not."""
+        """Where the references of these ids stand, (n,); -1 for unknown ids."""
         return torch.tensor([self._references.places.get(name, -1) for name in ids], dtype=torch.long)
 
     def embeds(self, modality: str, indices: torch.Tensor) -> torch.Tensor:
         """The embeddings e of some references in float32, (n, d); zero where the modality is missing."""
-        return self._stored(modality).decode(indices)
+        with self._together(f"embeds({modality!r})"):
+            self._check_modality(modality)
+            if ((indices < 0) | (indices >= len(self))).any():
+                raise ValueError(f"`indices` are not all places in the bank: they are 0 to {len(self) - 1}.")
+        return self._fetch(modality, indices)
 
     def vectors(self, modality: str) -> Iterator[torch.Tensor]:
         """The vectors v of all references that have the modality, in blocks (n, d_v) of float32."""
-        stored = self._references.embeds[f"{modality}_vectors"]
-        for places in stored.present.nonzero().squeeze(-1).split(BLOCK_VECTORS):
-            yield stored.decode(places)
+        name = f"{modality}_vectors"
+        for places in self._present(name).nonzero().squeeze(-1).split(BLOCK_VECTORS):
+            yield self._fetch(name, places)
+
+    @torch.no_grad()
+    def nodes(
+        self, modality: str, indices: torch.Tensor
+    ) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
+        """The node features of rows' neighbours, which are the embeddings e at mean 0 and variance 1.
+
+        Args:
+            modality: Of the features.
+            indices: (B, k) places of the neighbours, -1 = none.
+
+        Yields:
+            Blocks: which rows, the features (n, d) of their neighbours, each once, and where in them that of
+            each pair stands, (rows, k); where there is no neighbour, anywhere.
+        """
+        with self._together(f"nodes({modality!r})"):
+            self._check_modality(modality)
+        rows = max(1, BLOCK_NODES // max(1, self._most(indices.shape[1])))
+        for start in range(0, max(1, self._most(len(indices))), rows):
+            block = indices[start : start + rows]
+            known = block >= 0
+            places, numbered = block[known].unique(return_inverse=True)
+            features = self._fetch(modality, places)
+            if not len(features):
+                features = features.new_zeros(1, self.widths[modality])
+            nodes = torch.nn.functional.layer_norm(features, features.shape[-1:])
+            stop = start + len(block)
+            yield slice(start, stop), nodes, torch.zeros_like(block).masked_scatter(known, numbered)
 
     def to(self, device: torch.device | str) -> Self:
         """Move embeddings and labels, and so the search, to a device; returns itself."""
@@ -147,13 +177,14 @@ class SearchedReferences:
             ValueError: If FAISS refuses the arguments or the number of references.
         """
         with self.lock:
-            index = ReferenceIndex(self._stored(modality), factory, parameters)
+            self._check_modality(modality)
+            index = ReferenceIndex(self._references.embeds[modality], factory, parameters)
             indexes = {**self._references.indexes, modality: index}
             self._references = self._references.replace(indexes=indexes)
 
     def drop_index(self, modality: str) -> None:
         """Search exactly in a modality again; nothing happens where there is no index."""
-        self._stored(modality)  # that there is such a modality
+        self._check_modality(modality)
         with self.lock:
             indexes = {name: index for name, index in self._references.indexes.items() if name != modality}
             self._references = self._references.replace(indexes=indexes)
@@ -190,33 +221,19 @@ class SearchedReferences:
             ValueError: If an argument does not fit, or a present query is not finite; if k is None and the
                 modality has an index.
         """
-        present = self._check_search(modality, queries, present, k, threshold, exclude, checked)
-        index = self._references.indexes.get(modality)
-        return find_neighbors(self._stored(modality), queries, present, k, threshold, exclude, index)
-
-    def _check_search(
-        self,
-        modality: str,
-        queries: torch.Tensor,
-        present: torch.Tensor | None,
-        k: int | None,
-        threshold: float | None,
-        exclude: torch.Tensor | None,
-        checked: bool,
-    ) -> torch.Tensor:
-        """Which queries are present, (B,), if a search's arguments fit."""
-        self._stored(modality)
-        if present is None:
-            present = torch.ones(len(queries), dtype=torch.bool, device=queries.device)
-        check_search(queries, present, self.widths[modality], k, threshold, checked)
-        if exclude is not None:
-            check_exclude(exclude, len(queries), len(self), checked)
-        if k is None and modality in self._references.indexes:
-            raise ValueError(
-                f"`k` is None, and the {modality} index finds a number of neighbours only: give `k` beside "
-                f"the threshold, or search without the index after drop_index({modality!r})."
-            )
-        return present
+        with self._together(f"search({modality!r}, k={k}, threshold={threshold})"):
+            self._check_modality(modality)
+            if present is None:
+                present = torch.ones(len(queries), dtype=torch.bool, device=queries.device)
+            check_search(queries, present, self.widths[modality], k, threshold, checked)
+            if exclude is not None:
+                check_exclude(exclude, len(queries), len(self), checked)
+            if k is None and modality in self._references.indexes:
+                raise ValueError(
+                    f"`k` is None, and the {modality} index finds a number of neighbours only: give `k` "
+                    f"beside the threshold, or search without the index after drop_index({modality!r})."
+                )
+        return self._find(modality, queries, present, k, threshold, exclude)
 
     def neighbors(
         self,
@@ -255,47 +272,42 @@ class SearchedReferences:
         found.indices[new], found.similarities[new] = sought.indices, sought.similarities
         return found
 
-    def copies(
-        self, queries: Mapping[str, torch.Tensor], present: Mapping[str, torch.Tensor]
-    ) -> torch.Tensor:
-        """Places of the references that are equal to rows, (B, m), with -1 where there are no more.
-
-        They have the modalities that the row has and no other, and in each of them what the bank would store
-        of the row, up to the rounding of its computation.
-
-        Args:
-            queries: By modality, (B, d).
-            present: By modality, (B,), True = the row has it, and it is finite.
-        """
-        exactly = copy.copy(self)
-        exactly._references = self._references.replace(indexes={})
-        pairs = []
-        for modality, other in (MODALITIES, MODALITIES[::-1]):
-            has = present[modality]
-            stored = StoredEmbeds.encode(queries[modality].cpu(), has.cpu(), STORAGE_DTYPES[self.dtype])
-            query = stored.decode(torch.arange(len(has))).to(self.device)
-            found = exactly.search(modality, query, has, threshold=COPY_COSINE, checked=True).indices
-            rows, columns = (found >= 0).nonzero().unbind(-1)
-            places = found[rows, columns]
-            alike = self.present[other][places] == present[other][rows]
-            pairs.append((len(self) * rows + places)[alike])
-        pair, times = torch.cat(pairs).unique(return_counts=True)
-        rows = pair // len(self)
-        both = present[MODALITIES[0]] & present[MODALITIES[1]]
-        equal = times == 1 + both[rows].long()
-        rows, places = rows[equal], pair[equal] % len(self)
-        numbers = torch.bincount(rows, minlength=len(both))
-        columns = torch.arange(len(rows), device=rows.device) - (numbers.cumsum(0) - numbers)[rows]
-        padded = rows.new_full((len(both), int(numbers.max()) if len(both) else 0), -1)
-        padded[rows, columns] = places
-        return padded
-
-    def neighbor_sum(self, modality: str, neighbors: Neighbors) -> tuple[torch.Tensor, torch.Tensor]:
-        """Sum of the node features of that modality over each query's neighbours that have it, (B, d), and
-        their number, (B, 1). Node features are the embeddings e at mean 0 and variance 1."""
-        return self._stored(modality).node_sum(neighbors.indices)
-
-    def _stored(self, modality: str) -> StoredEmbeds:
+    def _check_modality(self, modality: str) -> None:
         if modality not in MODALITIES:
             raise ValueError(f"`modality` is {modality!r}: choose one of {list(MODALITIES)}.")
-        return self._references.embeds[modality]
+
+    # What follows is all that depends on where the embeddings are: here, or on several processes.
+
+    def _together(self, call: str) -> AbstractContextManager[None]:
+        """Around the checks of a call's arguments."""
+        return nullcontext()
+
+    def _most(self, number: int) -> int:
+        """The largest number that is given by any process."""
+        return number
+
+    def _present(self, name: str) -> torch.Tensor:
+        """Which references have an entry, (N,)."""
+        return self._references.embeds[name].present
+
+    def _searchable(self, name: str) -> torch.Tensor:
+        """Which references have an entry that is no zero vector, (N,)."""
+        return self._references.embeds[name].norms > 0
+
+    def _fetch(self, name: str, places: torch.Tensor) -> torch.Tensor:
+        """An entry's values in float32, (n, d), of the references at these places (n,)."""
+        return self._references.embeds[name].decode(places)
+
+    def _find(
+        self,
+        modality: str,
+        queries: torch.Tensor,
+        present: torch.Tensor,
+        k: int | None,
+        threshold: float | None,
+        exclude: torch.Tensor | None,
+    ) -> Neighbors:
+        """As `search`, of arguments that fit."""
+        index = self._references.indexes.get(modality)
+        stored = self._references.embeds[modality]
+        return find_neighbors(stored, queries, present, k, threshold, exclude, index)

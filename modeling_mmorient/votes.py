@@ -10,7 +10,7 @@ from torch import nn
 from .configuration_mmorient import MMOrientConfig
 from .features import GraphNeighbors, Neighbors
 from .multitask import IGNORE_INDEX
-from .reference_bank import ReferenceBank
+from .searched_references import SearchedReferences
 from .task_specs import TaskSpec
 
 GRAPHS = ("image", "text")
@@ -62,7 +62,7 @@ class NeighborVotes(nn.Module):
     def forward(
         self,
         logits: Mapping[str, torch.Tensor],
-        bank: ReferenceBank | None,
+        bank: SearchedReferences | None,
         neighbors: Mapping[str, Neighbors] | None,
     ) -> tuple[dict[str, torch.Tensor], dict[str, GraphVotes]]:
         """The logits with the votes of both graphs' neighbours, and the votes by graph.
@@ -85,7 +85,7 @@ class NeighborVotes(nn.Module):
                 voted[name] = voted[name] + added.to(voted[name].dtype)
         return voted, votes
 
-    def _count(self, bank: ReferenceBank, graph: str, neighbors: Neighbors) -> GraphVotes:
+    def _count(self, bank: SearchedReferences, graph: str, neighbors: Neighbors) -> GraphVotes:
         number = GRAPHS.index(graph)
         smoothing = self.log_smoothing[number].float().exp()
         # Padding has the similarity 0, and no weight.
@@ -102,7 +102,9 @@ class NeighborVotes(nn.Module):
         return votes
 
 
-def describe_neighbors(bank: ReferenceBank, found: Neighbors, votes: GraphVotes | None) -> GraphNeighbors:
+def describe_neighbors(
+    bank: SearchedReferences, found: Neighbors, votes: GraphVotes | None
+) -> GraphNeighbors:
     """Who the neighbours of one graph are and what each counted."""
     known = found.indices >= 0
     return GraphNeighbors(

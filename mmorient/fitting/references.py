@@ -11,7 +11,7 @@ from transformers.utils import logging
 from mmorient.features.batches import Row, padded_places
 from modeling_mmorient import MMOrientForMultitaskClassification
 from modeling_mmorient.multitask import multitask_loss
-from modeling_mmorient.reference_health import calibrate_threshold
+from modeling_mmorient.reference_graph import calibrate_threshold
 
 logger = logging.get_logger(__name__)
 

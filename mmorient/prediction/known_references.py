@@ -11,6 +11,7 @@ from mmorient.tables.split_rows import SPLITS, read_split_rows
 from modeling_mmorient import MMOrientForMultitaskClassification
 from modeling_mmorient.features import EncodedFeatures
 from modeling_mmorient.reference_bank import ReferenceBank
+from modeling_mmorient.reference_graph import find_copies
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,8 @@ class KnownReferences:
         queries = {"image": features.image_embeds, "text": features.text_embeds}
         present = {"image": features.image_present, "text": features.text_present}
         with torch.autocast(features.image_embeds.device.type, enabled=False):
-            return (self.bank.to(features.image_embeds.device).copies(queries, present) >= 0).any(-1)
+            bank = self.bank.to(features.image_embeds.device)
+            return (find_copies(bank, queries, present) >= 0).any(-1)
 
 
 def known_references(

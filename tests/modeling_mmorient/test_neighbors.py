@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from modeling_mmorient import neighbors
+from modeling_mmorient.features import GraphHealth
 from modeling_mmorient.neighbors import (
     DenseGraph,
     SparseGraph,
     build_graph,
-    graph_health,
-    neighborhood_mean,
 )
+from modeling_mmorient.relation_graph import GraphSAGELayer
 
 FORMS = ["dense", "csr", "torch_scatter"]
 
@@ -45,6 +45,14 @@ def neighbors_by_hand(embeds, present, threshold, max_neighbors):
             cosines = {j: value for j, value in cosines.items() if value >= last - 1e-6}
         sets.append(set(cosines))
     return sets
+
+
+def neighborhood_mean(x, present, graph):
+    return GraphSAGELayer.aggregate(x, graph.neighborhood(x, present))
+
+
+def graph_health(graph, present):
+    return GraphHealth.of(graph.degrees(), present, present.sum() - 1)
 
 
 def as_sets(graph):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from modeling_mmorient.reference_bank import ReferenceBank
-from modeling_mmorient.reference_health import bank_health, calibrate_threshold
+from modeling_mmorient.reference_graph import ReferenceNeighborhood, bank_health, calibrate_threshold
 from modeling_mmorient.task_specs import parse_tasks
 
 TASKS = parse_tasks(
@@ -252,6 +252,12 @@ def test_settings_and_searches_that_do_not_fit_are_refused():
             bank.search(**({"modality": "text", "queries": queries, "k": 1} | arguments))
 
 
+def neighbor_sum(bank, modality, neighbors):
+    """Sum of the neighbours' node features and their number."""
+    neighborhood = ReferenceNeighborhood(bank, modality, neighbors)
+    return neighborhood.weighted_sum(neighborhood.weights)
+
+
 def test_sum_over_neighbors_matches_plain_python():
     bank = filled_bank(12)
     queries = random_embeds(5, seed=3)["text"]
@@ -260,13 +266,13 @@ def test_sum_over_neighbors_matches_plain_python():
     images = (images - images.mean(-1, keepdim=True)) / (
         images.var(-1, keepdim=True, correction=0) + 1e-5
     ).sqrt()
-    total, number = bank.neighbor_sum("image", found)
+    total, number = neighbor_sum(bank, "image", found)
     for row, indices in enumerate(found.indices.tolist()):
         having = [index for index in indices if index >= 0 and index != 1]  # r1 lacks a picture
         assert number[row].item() == len(having)
         torch.testing.assert_close(total[row], sum((images[index] for index in having), torch.zeros(4)))
     for row in range(5):
-        alone = bank.neighbor_sum("image", bank.search("text", queries[row : row + 1], k=4, threshold=0.1))
+        alone = neighbor_sum(bank, "image", bank.search("text", queries[row : row + 1], k=4, threshold=0.1))
         assert torch.equal(alone[0][0], total[row])
 
 

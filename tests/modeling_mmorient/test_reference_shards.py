@@ -6,11 +6,13 @@ import pytest
 import torch
 from torch import distributed, multiprocessing
 
-from modeling_mmorient import MMOrientForMultitaskClassification, reference_shards
+from modeling_mmorient import MMOrientForMultitaskClassification, searched_references
 from modeling_mmorient.reference_bank import ReferenceBank
 from modeling_mmorient.reference_embeds import STORAGE_DTYPES
+from modeling_mmorient.reference_graph import find_copies
 from modeling_mmorient.reference_shards import ShardedReferences
 from modeling_mmorient.task_specs import parse_tasks
+from tests.modeling_mmorient.test_reference_bank import neighbor_sum
 
 pytestmark = pytest.mark.slow
 
@@ -60,11 +62,11 @@ def find(bank, rank, whole):
     found = {}
     for name, options in SEARCHES.items():
         neighbors = bank.search("text", queries, present, **options, exclude=exclude)
-        total, number = bank.neighbor_sum("image", neighbors)
+        total, number = neighbor_sum(bank, "image", neighbors)
         found[name] = [neighbors.indices, neighbors.similarities, total, number]
     found["without exclude"] = [bank.search("text", queries, present, k=3).indices]
     empty = bank.search("text", queries[:0], k=3)
-    found["no queries"] = [empty.indices, *bank.neighbor_sum("text", empty)]
+    found["no queries"] = [empty.indices, *neighbor_sum(bank, "text", empty)]
     places = torch.arange(rank, SIZE, 17)
     found["embeds"] = [bank.embeds("image", places), bank.embeds("text", places)]
     own = bank.embeds("text", places)
@@ -83,7 +85,8 @@ def find(bank, rank, whole):
     else:
         mixed = bank.search("text", queries, present, k=6, threshold=0.1)
     of_references.append(mixed)
-    equal = bank.copies(
+    equal = find_copies(
+        bank,
         {"image": bank.embeds("image", places), "text": own},
         {name: has[places] for name, has in bank.present.items()},
     )
@@ -135,13 +138,13 @@ def process(rank, processes, folder):
         whole = make_bank(dtype)
         found[dtype] = find(ShardedReferences(whole), rank, whole)
     sharded = ShardedReferences(make_bank())
-    found["own rows"] = len(sharded._stored("text"))
+    found["own rows"] = len(sharded._references.embeds["text"])
     found["complaints"] = complaints(sharded, rank)
     sharded.build_index("text", "Flat")
     found["index"] = sharded.search("text", queries_of(rank, make_bank())[0].nan_to_num(), k=5).indices
     tiny = ShardedReferences(make_bank(size=1))
     found["tiny"] = tiny.search("text", torch.ones(QUERIES[rank], DIM), k=2).indices
-    reference_shards.BLOCK_QUERIES = 2
+    searched_references.BLOCK_NODES = 14
     found["blocks"] = find(ShardedReferences.load(f"{folder}/bank"), rank, make_bank())
     model = MMOrientForMultitaskClassification.from_pretrained(f"{folder}/model")
     model.references = ShardedReferences(model.references)

@@ -4,9 +4,11 @@ from statistics import fmean, pvariance
 import pytest
 import torch
 
+from modeling_mmorient import searched_references
 from modeling_mmorient.feature_inputs import FeatureInputs, RawInputs, complete_features
-from modeling_mmorient.neighbors import DenseGraph, neighborhood_mean
+from modeling_mmorient.neighbors import DenseGraph, build_graph
 from modeling_mmorient.reference_bank import ReferenceBank
+from modeling_mmorient.reference_graph import ReferenceNeighborhood
 from modeling_mmorient.relation_graph import CrossModalRelationLearning, GraphSAGELayer
 
 WIDTH = 11
@@ -51,10 +53,10 @@ def test_layer_matches_the_formula(seed):
     sets = [set(row.nonzero().flatten().tolist()) for row in adjacency]
     expected = sage_by_hand(layer, x.tolist(), present.tolist(), sets)
     torch.testing.assert_close(
-        layer(x, neighborhood_mean(x, present, DenseGraph(adjacency))), torch.tensor(expected)
+        layer(x, DenseGraph(adjacency).neighborhood(x, present)), torch.tensor(expected)
     )
     alone = sage_by_hand(layer, x.tolist(), present.tolist(), [set()] * 7)
-    torch.testing.assert_close(layer(x, x), torch.tensor(alone))
+    torch.testing.assert_close(layer(x), torch.tensor(alone))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
@@ -63,7 +65,7 @@ def test_layer_is_finite_where_it_gives_zero(dtype):
     layer = GraphSAGELayer(5, 4).to(dtype)
     torch.nn.init.zeros_(layer.linear.bias)
     x = torch.zeros(2, 5, dtype=dtype, requires_grad=True)
-    output = layer(x, x)
+    output = layer(x)
     assert not output.any()
     output.sum().backward()
     gradients = [x.grad, layer.linear.weight.grad, layer.linear.bias.grad]
@@ -239,7 +241,7 @@ def test_row_without_anything_stands_alone(make_config, make_inputs):
         ("cross_modal_image", relations.missing_image),
         ("cross_modal_text", relations.missing_text),
     ):
-        alone = getattr(relations, layer)(missing.unsqueeze(0), missing.unsqueeze(0))
+        alone = getattr(relations, layer)(missing.unsqueeze(0))
         torch.testing.assert_close(layers[layer][2], alone[0])
 
 
@@ -280,3 +282,57 @@ def test_health_tells_of_both_graphs(make_config, make_inputs):
     health = relations(features_of(relations.config, make_inputs()), output_health=True).health
     assert health["image"].mean_degree.item() == pytest.approx(2.0)
     assert health["text"].isolated_share.item() == pytest.approx(1.0)
+
+
+def attention(x, neighbors):
+    """Another aggregator than the mean: x_j weighed by exp(x_i . x_j / sqrt d), the row itself among them."""
+    scale = x.shape[-1] ** -0.5
+    weights = neighbors.weights * (scale * neighbors.scores(x)).exp()
+    total, number = neighbors.weighted_sum(weights)
+    own = (scale * (x * x).sum(-1, keepdim=True)).exp()
+    return (total + own * x) / (number + own)
+
+
+def attention_by_hand(x, nodes, sets):
+    rows = []
+    for own, members in zip(x.double(), sets, strict=True):
+        everyone = torch.stack([own, *[nodes[member].double() for member in sorted(members)]])
+        rows.append((everyone @ own * len(own) ** -0.5).softmax(0) @ everyone)
+    return torch.stack(rows).float()
+
+
+@pytest.mark.parametrize("form", ["dense", "csr", "torch_scatter"])
+def test_a_layer_may_weigh_the_neighbors_of_a_batch_as_it_likes(form):
+    if form == "torch_scatter":
+        pytest.importorskip("torch_scatter")
+    torch.manual_seed(0)
+    x, embeds = torch.randn(9, 5, requires_grad=True), torch.randn(9, 3)
+    everyone = torch.ones(9, dtype=torch.bool)
+    present = torch.arange(9) % 4 != 1
+    graph = build_graph(embeds, everyone, None, 3, form)
+    adjacency = build_graph(embeds, everyone, None, 3, "dense").adjacency
+    sets = [set((row & present).nonzero().flatten().tolist()) for row in adjacency]
+    found = attention(x, graph.neighborhood(x, present))
+    expected = attention_by_hand(x, x, sets)
+    torch.testing.assert_close(found, expected)
+    upstream = torch.randn(9, 5)
+    gradients = [torch.autograd.grad(each, x, upstream, retain_graph=True)[0] for each in (found, expected)]
+    torch.testing.assert_close(*gradients)
+    # Of a part of the rows.
+    part = attention(x[2:5], graph.rows(slice(2, 5)).neighborhood(x, present))
+    torch.testing.assert_close(part, found[2:5])
+
+
+def test_a_layer_may_weigh_references_as_it_likes(monkeypatch):
+    torch.manual_seed(0)
+    bank = ReferenceBank(5, 5)
+    known = {"image": torch.randn(9, 5), "text": torch.randn(9, 5)}
+    bank.add([str(place) for place in range(9)], known, {"image": torch.arange(9) % 4 != 1})
+    found = bank.search("text", torch.randn(7, 5), k=4, threshold=0.2)
+    x = torch.randn(7, 5)
+    nodes = torch.tensor(standardized_by_hand(known["image"]))
+    sets = [{place for place in row if place >= 0 and place % 4 != 1} for row in found.indices.tolist()]
+    layer = attention(x, ReferenceNeighborhood(bank, "image", found))
+    torch.testing.assert_close(layer, attention_by_hand(x, nodes, sets))
+    monkeypatch.setattr(searched_references, "BLOCK_NODES", 8)  # two rows at a time
+    assert torch.equal(attention(x, ReferenceNeighborhood(bank, "image", found)), layer)
