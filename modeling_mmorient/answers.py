@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from .task_kinds import kind_of
 from .task_specs import TaskSpec
 
 
@@ -65,14 +66,8 @@ def name_answers(
                     f"row {row}: the model's logits of task {task!r} are not finite, and not a number is no "
                     "answer: its weights, or the image, are broken."
                 )
-            # A class index; of `multilabel`, a 0 or 1 for each label.
-            held = (
-                [place for place, holds in enumerate(decided) if holds]
-                if isinstance(decided, list)
-                else [decided]
-            )
             rows[row][task] = Answer(
-                [spec.labels[index] for index in held],
+                kind_of(spec).names(spec, decided),
                 dict(zip(spec.labels, shares, strict=True)),
                 dict(limits),
             )
@@ -80,6 +75,8 @@ def name_answers(
 
 
 def _thresholds(spec: TaskSpec) -> dict[str, float]:
-    if spec.kind == "multilabel":
-        return dict(zip(spec.labels, spec.thresholds or [0.5] * spec.num_labels, strict=True))
-    return {} if spec.thresholds is None else {spec.labels[1]: spec.thresholds[0]}
+    labels = kind_of(spec).threshold_labels(spec.labels)
+    if spec.thresholds is not None:
+        return dict(zip(labels, spec.thresholds, strict=True))
+    # Of one of two classes the more probable one is the answer: there is no limit to show.
+    return dict.fromkeys(labels, 0.5) if kind_of(spec).label_shape(spec) else {}

@@ -2,6 +2,7 @@
 
 import torch
 
+from .task_kinds import kind_of
 from .task_specs import TaskSpec
 
 
@@ -19,8 +20,7 @@ def probabilities(spec: TaskSpec, logits: torch.Tensor) -> torch.Tensor:
     Returns:
         (..., C): of each class, summing to one; for `multilabel` of each label by itself.
     """
-    scaled = logits.float() / spec.temperature
-    return scaled.sigmoid() if spec.kind == "multilabel" else scaled.softmax(-1)
+    return kind_of(spec).probabilities(spec, logits.float())
 
 
 def decisions(spec: TaskSpec, probabilities: torch.Tensor) -> torch.Tensor:
@@ -35,9 +35,4 @@ def decisions(spec: TaskSpec, probabilities: torch.Tensor) -> torch.Tensor:
     Returns:
         (...) class indices; for `multilabel` (..., C) of 0 and 1.
     """
-    if spec.kind == "multilabel":
-        limits = probabilities.new_tensor(spec.thresholds or [0.5] * spec.num_labels)
-        return (probabilities > limits).long()
-    if spec.thresholds is not None:
-        return (probabilities[..., 1] > spec.thresholds[0]).long()
-    return probabilities.argmax(-1)
+    return kind_of(spec).decisions(spec, probabilities)

@@ -13,9 +13,9 @@ import torch
 from .calibration import decisions, probabilities
 from .features import EncodedFeatures, GraphNeighbors
 from .modeling_mmorient import MMOrientForMultitaskClassification
-from .multitask import IGNORE_INDEX
 from .outputs import MMOrientMultitaskOutput
 from .processing_mmorient import MMOrientProcessor
+from .task_kinds import kind_of
 from .task_specs import TaskSpec
 from .text_input import read_text
 
@@ -158,15 +158,16 @@ def _task(
     assert output.logits is not None
     likely = probabilities(spec, output.logits[spec.name])
     answers = decisions(spec, likely).tolist()
+    kind = kind_of(spec)
 
     def by_label(values: torch.Tensor) -> dict[str, float]:
-        return dict(zip(spec.labels, values.tolist(), strict=True))
+        return dict(zip(kind.columns(spec), values.tolist(), strict=True))
 
     return [
         TaskExplanation(
             spec.name,
             by_label(likely[row]),
-            _names(spec, answers[row]),
+            kind.names(spec, answers[row]),
             {branch: by_label(values[spec.name][row]) for branch, values in contributions.items()},
             {
                 graph: by_label(neighbors.votes[spec.name][row])
@@ -176,12 +177,6 @@ def _task(
         )
         for row in range(len(likely))
     ]
-
-
-def _names(spec: TaskSpec, label: int | list[int]) -> list[str]:
-    if isinstance(label, list):
-        return [name for name, holds in zip(spec.labels, label, strict=True) if holds == 1]
-    return [spec.labels[label]]
 
 
 def _neighbors(
@@ -194,11 +189,10 @@ def _neighbors(
         place = int(found.indices[row, number])
         known: dict[str, str | list[str]] = {}
         for task, values in labels.items():
-            label = values[place].tolist()
-            if isinstance(label, list) and IGNORE_INDEX not in label:
-                known[task] = _names(specs[task], label)
-            elif not isinstance(label, list) and label != IGNORE_INDEX:
-                known[task] = specs[task].labels[label]
+            kind, label = kind_of(specs[task]), values[place]
+            if kind.known(label).all():
+                names = kind.names(specs[task], label.tolist())
+                known[task] = names if label.ndim else names[0]
         explained.append(
             NeighborExplanation(
                 name,

@@ -9,8 +9,9 @@ import torch
 from torch import nn
 from transformers.utils import logging
 
-from .multitask import MultitaskHeads, OrdinalHead, UncertaintyWeighting
+from .multitask import MultitaskHeads, UncertaintyWeighting
 from .task_changes import head_order
+from .task_kinds import kind_of
 from .task_specs import TaskSpec
 from .votes import NeighborVotes
 
@@ -70,9 +71,7 @@ def _move_heads(model: Any, sources: Mapping[str, tuple[int, list[int]]]) -> Non
         if name in sources:
             number, order = sources[name]
             saved = model.heads[number].state_dict()
-            if not isinstance(head, OrdinalHead):
-                saved = {key: values[order] for key, values in saved.items()}
-            head.load_state_dict(saved)
+            head.load_state_dict(kind_of(heads.specs[name]).reordered_head(saved, order))
     model.heads = heads
 
 

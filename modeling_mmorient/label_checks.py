@@ -8,10 +8,9 @@ from typing import Any
 import torch
 
 from .input_checks import FLOATS, INTEGERS, ValueChecks, can_look, check_dense
+from .task_kinds import IGNORE_INDEX, kind_of
 from .task_specs import TaskSpec
 
-# Entries of labels that are not known; PyTorch's convention.
-IGNORE_INDEX = -100
 # Of labels: larger numbers are not all whole in a float64.
 MAX_COUNT = 2**53
 
@@ -49,22 +48,18 @@ def _check_task_labels(spec: TaskSpec, values: Any, checks: ValueChecks) -> torc
     if not isinstance(values, torch.Tensor):
         raise ValueError(f"`{name}` is a {type(values).__name__}: give a tensor of integers.")
     check_dense(name, values)
-    allowed = (torch.bool, *INTEGERS, *(FLOATS if spec.kind == "multilabel" else ()))
-    if values.dtype not in allowed:
-        raise ValueError(f"`{name}` is {values.dtype}: give class indices as integers.")
-    whole = values.long()
+    kind = kind_of(spec)
+    if values.dtype not in kind.given_dtypes:
+        raise ValueError(f"`{name}` is {values.dtype}: give {kind.given_words}.")
+    converted = values.to(kind.label_dtype)
     if not can_look(values):
-        return whole
-    top = 1 if spec.kind == "multilabel" else spec.num_labels - 1
-    wrong = (whole != values) | ((whole != IGNORE_INDEX) & ((whole < 0) | (whole > top)))
+        return converted
+    wrong = kind.impossible(spec, values)
     checks.add(
         wrong,
-        lambda: (
-            f"`{name}` has the value {values[wrong][0].item()}: labels are whole numbers from 0 to {top}, "
-            f"and {IGNORE_INDEX} stands for not labelled."
-        ),
+        lambda: f"`{name}` has the value {values[wrong][0].item()}: {kind.possible_words(spec)}.",
     )
-    return whole
+    return converted
 
 
 def check_label_shapes(
@@ -73,7 +68,7 @@ def check_label_shapes(
     """That labels are those of so many rows, on that device; errors as of `check_labels`."""
     for name, values in labels.items():
         spec = specs[name]
-        expected = (rows, spec.num_labels) if spec.kind == "multilabel" else (rows,)
+        expected = (rows, *kind_of(spec).label_shape(spec))
         if tuple(values.shape) != expected:
             raise ValueError(
                 f"`labels[{name!r}]` has the shape {tuple(values.shape)}: "

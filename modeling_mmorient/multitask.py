@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from .configuration_mmorient import MMOrientConfig
-from .label_checks import IGNORE_INDEX, check_counts, check_label_shapes, check_labels
+from .label_checks import check_counts, check_label_shapes, check_labels
+from .task_kinds import kind_of
 from .task_specs import TaskSpec
 
 
@@ -23,50 +24,12 @@ class MultifeatureLearner(nn.Sequential):
         self.output_dim = width
 
 
-class OrdinalHead(nn.Module):
-    r"""Proportional odds (McCullagh, 1980) for classes that have an order.
-
-    With one score s = w . h and ordered cut points θ_0 < ... < θ_{C-2} between the classes 0..C-1:
-
-        P(y > k) = sigmoid(s - θ_k),    P(y = k) = P(y > k-1) - P(y > k)
-
-    The logits are the logarithms of P(y = k), so that softmax, argmax and cross-entropy mean the same
-    as for any other task.
-
-    Shapes:
-        hidden (B, d); returns (B, classes), float32 at least.
-    """
-
-    def __init__(self, in_dim: int, num_classes: int) -> None:
-        super().__init__()
-        self.score = nn.Linear(in_dim, 1, bias=False)
-        self.first_cut = nn.Parameter(torch.zeros(1))
-        self.gaps = nn.Parameter(torch.zeros(num_classes - 2))
-
-    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        score = self.score(hidden).float()
-        # Softplus keeps the cut points in order whatever the parameters are; the constant keeps
-        # neighbouring ones apart, since the logarithm of an empty class would be -inf.
-        steps = nn.functional.softplus(self.gaps.float()) + 1e-3
-        cuts = torch.cat([self.first_cut.float(), self.first_cut.float() + steps.cumsum(0)])
-        above = nn.functional.logsigmoid(score - cuts)
-        below = nn.functional.logsigmoid(cuts - score)
-        # sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - exp(b - a)), without cancellation.
-        between = above[:, :-1] + below[:, 1:] + torch.log(-torch.expm1(-steps))
-        return torch.cat([below[:, :1], between, above[:, -1:]], -1)
-
-
 class MultitaskHeads(nn.ModuleList):
     """A head for each task, in the order of the tasks: (B, d) to a dict of (B, classes)."""
 
     def __init__(self, config: MMOrientConfig, in_dim: int) -> None:
         specs = config.task_specs
-        super().__init__(
-            OrdinalHead(in_dim, spec.num_labels)
-            if spec.kind == "ordinal"
-            else nn.Linear(in_dim, spec.num_labels)
-            for spec in specs.values()
-        )
+        super().__init__(kind_of(spec).head(in_dim, spec) for spec in specs.values())
         self.specs = specs
 
     def forward(self, hidden: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -105,44 +68,22 @@ def task_loss(
     labels: torch.Tensor,
     num_labeled: torch.Tensor | int | None = None,
 ) -> torch.Tensor:
-    r"""Loss of one task over the labels that are known, in float32.
+    """Loss of one task, in float32: the sum over its known labels (see the task's kind) divided by N.
 
-        L = -(1 / N) Σ_i Σ_c w_c t_ic log p_ic,    t_i = (1 - ε) onehot(y_i) + ε / C
-
-    with the class weights w and the label smoothing ε of the task. `multilabel` has the binary
-    cross-entropy of each known (row, label) pair instead, with w on the positives and the target
-    (1 - ε) y + ε / 2. Without a known label the loss and its gradients are exactly zero.
+    Without a known label the loss and its gradients are exactly zero.
 
     Args:
         spec: The task.
         logits: (B, C).
-        labels: (B,) class indices, or (B, C) of 0 and 1 for `multilabel`; -100 = not known.
+        labels: As the task's kind has them, (B,) or (B, C).
         num_labeled: N. Defaults to the number of known labels here; when gradients are accumulated
             over several batches it is their number in all of them.
     """
-    logits = logits.float()
-    known = labels != IGNORE_INDEX
-    weight = None
-    if spec.class_weights is not None:
-        weight = torch.tensor(spec.class_weights, device=logits.device)
-    if spec.kind == "multilabel":
-        smoothing = spec.label_smoothing
-        targets = (1 - smoothing) * labels.clamp(min=0).to(logits.dtype) + smoothing / 2
-        losses = nn.functional.binary_cross_entropy_with_logits(
-            logits, targets, pos_weight=weight, reduction="none"
-        )
-        total = losses.masked_fill(~known, 0.0).sum()
-    else:
-        total = nn.functional.cross_entropy(
-            logits,
-            labels,
-            weight=weight,
-            ignore_index=IGNORE_INDEX,
-            reduction="sum",
-            label_smoothing=spec.label_smoothing,
-        )
-    count = known.sum() if num_labeled is None else torch.as_tensor(num_labeled, device=logits.device)
-    return total / count.clamp(min=1)
+    kind = kind_of(spec)
+    total = kind.loss(spec, logits.float(), labels)
+    if num_labeled is None:
+        num_labeled = kind.known(labels).sum()
+    return total / torch.as_tensor(num_labeled, device=logits.device).clamp(min=1)
 
 
 def multitask_loss(
@@ -183,11 +124,10 @@ def checked_loss(
         values, count = labels.get(name), None
         if values is None:
             # The head stays part of the graph, as distributed training needs it to.
-            shape = logits[name].shape if spec.kind == "multilabel" else logits[name].shape[:1]
-            values = torch.full(shape, IGNORE_INDEX, device=logits[name].device)
+            values = kind_of(spec).unlabelled(spec, len(logits[name])).to(logits[name].device)
         elif num_labeled is not None:
             count = num_labeled[name].to(values.device)
-        known = (values != IGNORE_INDEX).sum()
+        known = kind_of(spec).known(values).sum()
         total = known if count is None else count
         losses.append(task_loss(spec, logits[name], values, total))
         shares.append(known / total.clamp(min=1))

@@ -14,7 +14,8 @@ from .feature_inputs import FeatureInputs, RawInputs, as_arguments
 from .features import EncodedFeatures
 from .hima import AttentionPooling, BatchBias, HierarchicalAttention, MonomodalAttention
 from .input_checks import check_inputs
-from .multitask import OrdinalHead, UncertaintyWeighting
+from .multitask import UncertaintyWeighting
+from .ordinal_head import OrdinalHead
 from .referenced_model import ReferencedModel
 from .relation_graph import CrossModalRelationLearning
 from .saved_model import SavedModel

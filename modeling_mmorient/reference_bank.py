@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from transformers.utils import CONFIG_NAME, logging
 
-from .label_checks import IGNORE_INDEX
 from .reference_checks import (
     check_embeds,
     check_ids,
@@ -32,6 +31,7 @@ from .reference_files import (
 from .saved_folder import read_whole, save_whole
 from .searched_references import SearchedReferences
 from .task_changes import label_order
+from .task_kinds import kind_of
 from .task_specs import TaskSpec
 
 logger = logging.get_logger(__name__)
@@ -136,12 +136,8 @@ class ReferenceBank(SearchedReferences):
             order = None if new is None else label_order(own, new)
             if order is None:
                 lost.append(name)
-            elif own.kind == "multilabel":
-                kept[name] = values[:, order]
             else:
-                # Where each old label stands now; the last entry is for labels that are not known.
-                places = torch.tensor([*sorted(range(len(order)), key=order.__getitem__), IGNORE_INDEX])
-                kept[name] = places.to(values.device)[values.clamp(min=-1)]
+                kept[name] = kind_of(own).reordered_labels(values, order)
         if lost:
             logger.warning(
                 f"the references' labels of the tasks {lost} are left out: the tasks are others now."

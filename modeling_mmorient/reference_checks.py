@@ -13,8 +13,9 @@ import torch
 
 from .features import MODALITIES
 from .input_checks import MAX_ENTRY, check_dense
-from .label_checks import IGNORE_INDEX, check_label_shapes, check_labels
+from .label_checks import check_label_shapes, check_labels
 from .reference_embeds import STORAGE_DTYPES
+from .task_kinds import kind_of
 from .task_specs import TaskSpec
 
 
@@ -119,8 +120,7 @@ def check_reference_labels(
     check_label_shapes(tasks, checked, count, torch.device("cpu"))
     full = {}
     for name, spec in tasks.items():
-        shape = (count, spec.num_labels) if spec.kind == "multilabel" else (count,)
-        full[name] = checked[name] if name in checked else torch.full(shape, IGNORE_INDEX)
+        full[name] = checked[name] if name in checked else kind_of(spec).unlabelled(spec, count)
     return full
 
 

@@ -14,6 +14,7 @@ import torch
 
 from .features import Neighbors
 from .reference_embeds import ReferenceIndex, StoredEmbeds, row_dot
+from .task_kinds import kind_of
 from .task_specs import TaskSpec
 
 
@@ -107,7 +108,10 @@ class ReferenceContents:
     @cached_property
     def label_counts(self) -> dict[str, torch.Tensor]:
         """As [`ReferenceBank.label_counts`]."""
-        return {name: _count_labels(self.tasks[name], values) for name, values in self.labels.items()}
+        return {
+            name: kind_of(self.tasks[name]).count_labels(self.tasks[name], values)
+            for name, values in self.labels.items()
+        }
 
     def append(self, new: ReferenceContents) -> ReferenceContents:
         """With others behind the own ones, without indexes."""
@@ -156,9 +160,3 @@ def _print(values: torch.Tensor) -> torch.Tensor:
     # No two of these are alike, and a sum of float64 products changes with the last bit of a float32.
     factors = torch.arange(1, values.shape[1] + 1, dtype=torch.float64, device=values.device).sin()
     return row_dot(values, factors.expand(values.shape))
-
-
-def _count_labels(spec: TaskSpec, labels: torch.Tensor) -> torch.Tensor:
-    if spec.kind == "multilabel":
-        return torch.stack([(labels == 0).sum(0), (labels == 1).sum(0)], -1)
-    return torch.bincount(labels[labels >= 0], minlength=spec.num_labels)

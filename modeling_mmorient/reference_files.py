@@ -30,6 +30,7 @@ from .reference_checks import (
     width_argument,
 )
 from .reference_embeds import STORAGE_DTYPES, StoredEmbeds
+from .task_kinds import kind_of
 from .task_specs import TaskSpec, parse_tasks
 
 REFERENCES_NAME = "references.json"
@@ -152,8 +153,8 @@ def check_stored(
         expected[f"{name}_scales"] = (count,), torch.float32
         expected[f"{name}_present"] = (count,), torch.bool
     for name, spec in tasks.items():
-        shape = (count, spec.num_labels) if spec.kind == "multilabel" else (count,)
-        expected[f"labels/{name}"] = shape, torch.long
+        kind = kind_of(spec)
+        expected[f"labels/{name}"] = (count, *kind.label_shape(spec)), kind.label_dtype
     found = {name: (tuple(values.shape), values.dtype) for name, values in tensors.items()}
     for name in sorted(expected.keys() | found.keys()):
         if expected.get(name) != found.get(name):

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .task_kinds import kind_of
 from .task_specs import TaskSpec
 
 
 def label_order(old: TaskSpec, new: TaskSpec) -> list[int] | None:
     """Where each label of `new` stands in `old`; None if the answers to one are none to the other.
 
-    They are where both have the same labels, in any order, and both or none of them are `multilabel`.
+    They are where both have the same labels, in any order, in the same form: both or none are `multilabel`.
     """
-    if set(old.labels) != set(new.labels) or (old.kind == "multilabel") != (new.kind == "multilabel"):
+    if set(old.labels) != set(new.labels) or kind_of(old).label_form != kind_of(new).label_form:
         return None
     return [old.labels.index(label) for label in new.labels]
 
@@ -23,7 +24,9 @@ def head_order(old: TaskSpec | None, new: TaskSpec) -> list[int] | None:
 
     An ordinal head has one score along the order of its labels: it can be taken over in that order alone.
     """
-    if old is None or old.kind != new.kind or (old.kind == "ordinal" and old.labels != new.labels):
+    if old is None or old.kind != new.kind:
+        return None
+    if old.labels != new.labels and not kind_of(old).labels_may_move:
         return None
     return label_order(old, new)
 
@@ -62,14 +65,6 @@ def _merged(old: TaskSpec | None, entry: Any) -> Any:
         return entry
     order = [old.labels.index(str(label)) for label in labels]
     fields = old.to_options()
-    if old.class_weights is not None:
-        fields["class_weights"] = [old.class_weights[place] for place in order]
     if order != sorted(order):
-        if old.kind == "ordinal":  # its head will be new
-            fields |= {"temperature": 1.0, "thresholds": None}
-        elif old.thresholds is not None and old.kind == "multilabel":
-            fields["thresholds"] = [old.thresholds[place] for place in order]
-        elif old.thresholds is not None:
-            # That of the second of two labels, which was the first.
-            fields["thresholds"] = [1 - old.thresholds[0]]
+        fields |= kind_of(old).reordered_options(old, order)
     return {**fields, **given}

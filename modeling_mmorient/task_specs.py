@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from .shown_values import shown
+from .task_kinds import TASK_KINDS, TaskKind
 
-TASK_KINDS = ("multiclass", "multilabel", "ordinal")
 # Of weights: products of these with losses stay finite.
 LARGEST_FACTOR = 1e9
 # More than any data set has: a configuration from anywhere may not ask for any number of heads and rows.
@@ -116,7 +116,8 @@ def _parse_task(name: str, entry: Any) -> TaskSpec:
     kind = options.get("kind", "multiclass")
     if kind not in TASK_KINDS:
         raise ValueError(f"task {shown(name)} has the kind {shown(kind)}: choose one of {list(TASK_KINDS)}.")
-    checked = _check_labels(name, labels, kind)
+    meaning = TASK_KINDS[kind]
+    checked = _check_labels(name, labels, meaning)
     weight = _check_factor(name, "weight", options.get("weight", 1.0))
     class_weights = options.get("class_weights")
     if class_weights is not None:
@@ -134,12 +135,12 @@ def _parse_task(name: str, entry: Any) -> TaskSpec:
     temperature = _check_factor(name, "temperature", options.get("temperature", 1.0))
     if temperature == 0:
         raise ValueError(f"task {shown(name)} has temperature {shown(temperature)}: give a number above 0.")
-    thresholds = _check_thresholds(name, options.get("thresholds"), kind, len(checked))
+    thresholds = _check_thresholds(name, options.get("thresholds"), meaning, checked)
     return TaskSpec(name, checked, kind, weight, class_weights, smoothing, temperature, thresholds)
 
 
-def _check_labels(name: str, labels: Any, kind: str) -> tuple[str, ...]:
-    least = 1 if kind == "multilabel" else 2
+def _check_labels(name: str, labels: Any, kind: TaskKind) -> tuple[str, ...]:
+    least = kind.least_labels
     if isinstance(labels, str) or not isinstance(labels, Sequence):
         raise ValueError(f"task {shown(name)} has the labels {shown(labels)}: give a list of strings.")
     if len(labels) > MAX_LABELS:
@@ -153,22 +154,24 @@ def _check_labels(name: str, labels: Any, kind: str) -> tuple[str, ...]:
         )
     if len(labels) < least or len(set(labels)) != len(labels):
         raise ValueError(
-            f"task {shown(name)} has the labels {shown(list(labels))}: a {kind} task needs at least {least}, "
-            "each of them once."
+            f"task {shown(name)} has the labels {shown(list(labels))}: a {kind.name} task needs at least "
+            f"{least}, each of them once."
         )
     return tuple(labels)
 
 
-def _check_thresholds(name: str, values: Any, kind: str, num_labels: int) -> tuple[float, ...] | None:
+def _check_thresholds(
+    name: str, values: Any, kind: TaskKind, labels: tuple[str, ...]
+) -> tuple[float, ...] | None:
     if values is None:
         return None
-    if kind != "multilabel" and num_labels > 2:
+    number = len(kind.threshold_labels(labels))
+    if not number:
         raise ValueError(
-            f"task {shown(name)} has thresholds {shown(values)}: of its {num_labels} classes the most "
+            f"task {shown(name)} has thresholds {shown(values)}: of its {len(labels)} classes the most "
             "probable one is the answer. Leave them out; they are for multilabel tasks and tasks with two "
             "labels."
         )
-    number = num_labels if kind == "multilabel" else 1
     if not isinstance(values, list | tuple) or len(values) != number:
         raise ValueError(
             f"task {shown(name)} has thresholds {shown(values)}: give a list of {number}, or None."

@@ -9,9 +9,8 @@ from torch import nn
 
 from .configuration_mmorient import MMOrientConfig
 from .features import GraphNeighbors, Neighbors
-from .multitask import IGNORE_INDEX
 from .searched_references import SearchedReferences
-from .task_specs import TaskSpec
+from .task_kinds import kind_of
 
 GRAPHS = ("image", "text")
 # Where T, s and the weights start.
@@ -95,8 +94,7 @@ class NeighborVotes(nn.Module):
         votes = GraphVotes({}, {})
         for task, (name, spec) in enumerate(self.specs.items()):
             labels = bank.labels[name][neighbors.indices.clamp(min=0)]
-            vote = _vote_on_labels if spec.kind == "multilabel" else _vote
-            added, shares = vote(spec, labels, closeness, smoothing, bank.label_counts[name])
+            added, shares = kind_of(spec).vote(spec, labels, closeness, smoothing, bank.label_counts[name])
             votes.added[name] = self.weights[number, task].float() * added
             votes.shares[name] = shares
         return votes
@@ -115,44 +113,3 @@ def describe_neighbors(
         vote_weights={} if votes is None else votes.shares,
         votes={} if votes is None else votes.added,
     )
-
-
-def _vote(
-    spec: TaskSpec,
-    labels: torch.Tensor,
-    closeness: torch.Tensor,
-    smoothing: torch.Tensor,
-    counts: torch.Tensor,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """log(v / p), (B, C), and shares (B, k), from labels (B, k) and counts (C,)."""
-    class_weights = closeness.new_tensor(spec.class_weights or [1.0] * spec.num_labels)
-    prior = class_weights * counts + 1
-    prior = prior / prior.sum()
-    known = labels != IGNORE_INDEX
-    labels = labels.masked_fill(~known, 0)
-    weights = closeness * known * class_weights[labels]
-    onehot = nn.functional.one_hot(labels, spec.num_labels).to(weights.dtype)
-    # Elementwise sums: a matrix product's last bits would depend on the other rows.
-    voted = (weights.unsqueeze(-1) * onehot).sum(1)
-    total = weights.sum(1, keepdim=True) + smoothing
-    return ((voted + smoothing * prior) / (total * prior)).log(), weights / total
-
-
-def _vote_on_labels(
-    spec: TaskSpec,
-    labels: torch.Tensor,
-    closeness: torch.Tensor,
-    smoothing: torch.Tensor,
-    counts: torch.Tensor,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """logit v - logit p, (B, C), and shares (B, k), from labels (B, k, C) and counts (C, 2)."""
-    positive_weights = closeness.new_tensor(spec.class_weights or [1.0] * spec.num_labels)
-    without, having = counts.to(closeness.dtype).unbind(-1)
-    without, having = without + 1, positive_weights * having + 1
-    prior = having / (having + without)
-    weights = closeness.unsqueeze(-1) * (labels != IGNORE_INDEX)
-    weights = torch.where(labels == 1, weights * positive_weights, weights)
-    yes = (weights * (labels == 1)).sum(1) + smoothing * prior
-    no = (weights * (labels == 0)).sum(1) + smoothing * (1 - prior)
-    shares = weights / (weights.sum(1, keepdim=True) + smoothing)
-    return (yes / no).log() - (prior / (1 - prior)).log(), shares.mean(-1)

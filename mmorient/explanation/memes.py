@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from mmorient.tables.labels import Label, is_labelled
+from mmorient.kinds.cells import is_labelled
 from mmorient.tables.memes import Memes
 from modeling_mmorient.explanation import NeighborExplanation
+from modeling_mmorient.task_kinds import kind_of
 from modeling_mmorient.task_specs import TaskSpec
 
 
@@ -48,7 +49,11 @@ class MemeTable:
             str(self.memes.table.numbers[place]),
             self.memes.pictures.values[place].as_py(),
             self.memes.texts[place],
-            {task: _names(self.specs[task], label) for task, label in labels.items() if is_labelled(label)},
+            {
+                task: kind_of(self.specs[task]).names(self.specs[task], label)
+                for task, label in labels.items()
+                if is_labelled(label)
+            },
         )
 
     def find(self, name: str) -> Meme | None:
@@ -74,9 +79,3 @@ def neighbor_labels(neighbor: NeighborExplanation, task: str) -> list[str]:
     """What is known of a neighbour for one task that it is labelled for."""
     labels = neighbor.labels[task]
     return [labels] if isinstance(labels, str) else list(labels)
-
-
-def _names(spec: TaskSpec, label: Label) -> list[str]:
-    if isinstance(label, list):
-        return [name for name, holds in zip(spec.labels, label, strict=True) if holds]
-    return [spec.labels[label]]

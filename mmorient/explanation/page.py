@@ -21,6 +21,7 @@ from mmorient.report.page import MODALITIES
 from mmorient.report.page import TEMPLATE as REPORT_TEMPLATE
 from modeling_mmorient.explanation import Explanation, NeighborExplanation, TaskExplanation
 from modeling_mmorient.image_input import load_picture
+from modeling_mmorient.task_kinds import kind_of
 from modeling_mmorient.task_specs import TaskSpec
 
 TEMPLATE = Path(__file__).resolve().parent / "template"
@@ -148,27 +149,27 @@ def _words_view(page: MemePage) -> dict[str, Any] | None:
 
 def _answer_view(task: TaskExplanation, page: MemePage) -> dict[str, Any]:
     """The answer, how probable it is, and what is true."""
-    multilabel = page.specs[task.task].kind == "multilabel"
     truth = page.meme.labels.get(task.task)
     return {
         "task": task.task,
         "decision": task.decision,
         # Of several labels each has its own.
-        "probability": None if multilabel else task.probabilities[task.decision[0]],
+        "probability": _probability(page.specs[task.task], task),
         "truth": truth,
         "right": truth is not None and set(truth) == set(task.decision),
     }
+
+
+def _probability(spec: TaskSpec, task: TaskExplanation) -> float | None:
+    """Of the answer; None where each of several labels has its own."""
+    return None if kind_of(spec).label_shape(spec) else task.probabilities[task.decision[0]]
 
 
 def _task_view(task: TaskExplanation, page: MemePage) -> dict[str, Any]:
     spec, truth = page.specs[task.task], page.meme.labels.get(task.task) or []
     by_probability = sorted(task.probabilities, key=lambda label: -task.probabilities[label])
     shown = {*by_probability[:MAX_LABELS], *task.decision, *truth}
-    limits = dict(
-        zip(
-            spec.labels if spec.kind == "multilabel" else spec.labels[1:], spec.thresholds or (), strict=False
-        )
-    )
+    limits = dict(zip(kind_of(spec).threshold_labels(spec.labels), spec.thresholds or (), strict=False))
     drawn = [label for label in by_probability if label in task.decision][:MAX_DRAWN] or by_probability[:1]
     values = [abs(by_label[label]) for by_label in task.contributions.values() for label in drawn]
     return {

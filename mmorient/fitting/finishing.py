@@ -11,9 +11,10 @@ import datasets
 
 from mmorient.files.whole_files import write_text
 from mmorient.fitting.trainer import MultitaskTrainer
+from mmorient.kinds.kinds import toolkit_kind
 from mmorient.report.report import RunReport, ScoredSplit, write_report
 from mmorient.scoring.decision_fitting import FittedDecisions, fit_decisions
-from mmorient.scoring.scores import majority_scores, score_table, scores
+from mmorient.scoring.scores import baseline_scores, score_table, scores
 from mmorient.scoring.task_predictions import TaskPredictions, task_predictions
 from modeling_mmorient import __version__
 from modeling_mmorient.task_specs import TaskSpec
@@ -35,13 +36,13 @@ class ScoredPart:
         predictions: By task.
         loss: Mean of the batches' losses, by rows.
         scores: From `mmorient.scoring.scores.scores`.
-        majority: Macro-F1 of the majority class, by task.
+        baselines: From `mmorient.scoring.scores.baseline_scores`.
     """
 
     predictions: dict[str, TaskPredictions]
     loss: float
     scores: dict[str, Any]
-    majority: dict[str, float]
+    baselines: dict[str, dict[str, float]]
 
 
 def finish(
@@ -92,7 +93,7 @@ def finish(
     ]
     write_report(folder / "report", _report(trainer, parts, tables, arguments, [*notes, *fitting]))
     last = list(parts)[-1]
-    table = score_table(parts[last].scores, parts[last].majority)
+    table = score_table(parts[last].scores, parts[last].baselines)
     return f"{last} rows:\n{table}\n\nmodel, processor, results.json and report/index.html: {folder}"
 
 
@@ -100,20 +101,17 @@ def _score(
     output: Any, specs: Mapping[str, TaskSpec], part: str, tables: Mapping[str, datasets.Dataset], seed: int
 ) -> ScoredPart:
     predictions = task_predictions(specs, output.predictions, output.label_ids)
-    majority = majority_scores(tables["training"]["labels"][:], tables[part]["labels"][:])
-    return ScoredPart(predictions, output.metrics[f"{part}_loss"], scores(predictions, seed), majority)
+    baselines = baseline_scores(specs, tables["training"]["labels"][:], tables[part]["labels"][:])
+    return ScoredPart(predictions, output.metrics[f"{part}_loss"], scores(predictions, seed), baselines)
 
 
 def _write_results(
     folder: Path, parts: Mapping[str, ScoredPart], fitted: FittedDecisions, arguments: Mapping[str, Any]
 ) -> None:
     results = {
-        **{
-            name: {"loss": part.loss, "majority": part.majority, **part.scores}
-            for name, part in parts.items()
-        },
+        **{name: {"loss": part.loss, **part.baselines, **part.scores} for name, part in parts.items()},
         "fitted": {
-            name: {"temperature": spec.temperature, "thresholds": spec.thresholds}
+            name: {field: getattr(spec, field) for field in toolkit_kind(spec).unfitted}
             for name, spec in fitted.specs.items()
         },
         "arguments": arguments,
@@ -153,15 +151,17 @@ def _report(
 
 
 def _task_scores(part: ScoredPart) -> dict[str, dict[str, Any]]:
-    """Scores by task, beside the majority class."""
-    return {
-        name: {**task, "majority_macro_f1": part.majority.get(name)}
-        for name, task in part.scores["tasks"].items()
-    }
+    """Scores by task, beside the best constant answer."""
+    found = {}
+    for name, task in part.scores["tasks"].items():
+        kind = toolkit_kind(part.predictions[name].spec)
+        baseline = part.baselines[kind.baseline_name].get(name)
+        found[name] = {**task, f"{kind.baseline_name}_{kind.leading_score}": baseline}
+    return found
 
 
 def _mean(part: ScoredPart) -> dict[str, Any]:
     """Scores of the tasks' mean, beside the majority class."""
-    majority = part.majority.values()
+    majority = part.baselines.get("majority", {}).values()
     mean = {name: part.scores[name] for name in ("macro_f1", "macro_f1_interval")}
     return {**mean, "majority_macro_f1": sum(majority) / len(majority) if majority else None}

@@ -12,6 +12,7 @@ from mmorient.features.batches import Row, padded_places
 from modeling_mmorient import MMOrientForMultitaskClassification
 from modeling_mmorient.multitask import multitask_loss
 from modeling_mmorient.reference_graph import calibrate_threshold
+from modeling_mmorient.task_kinds import kind_of
 
 logger = logging.get_logger(__name__)
 
@@ -152,7 +153,7 @@ def fit_votes(model: MMOrientForMultitaskClassification, contents: Sequence[str]
     }
     labels = {name: values[places] for name, values in bank.labels.items()}
     biases = {
-        name: torch.zeros(spec.num_labels, device=bank.device, requires_grad=True)
+        name: torch.zeros(len(kind_of(spec).columns(spec)), device=bank.device, requires_grad=True)
         for name, spec in config.task_specs.items()
     }
     with torch.enable_grad():

@@ -20,7 +20,7 @@ from mmorient.fitting.trainer import MultitaskTrainer
 from mmorient.recipes.arguments import DataArguments
 from mmorient.recipes.recipe import Recipe
 from mmorient.recipes.tasks import task_specs
-from mmorient.scoring.scores import compute_metrics
+from mmorient.scoring.scores import metrics_of
 from mmorient.tables.labels import balanced_weights, labelled_tasks
 from mmorient.tables.memes import digest
 from mmorient.tables.settings import TableSettings
@@ -97,7 +97,7 @@ def build_run(recipe: Recipe) -> Run:
         train_dataset=train_rows,
         eval_dataset=rows["validation"],
         data_collator=collator,
-        compute_metrics=compute_metrics,
+        compute_metrics=metrics_of(model.config.task_specs),
         processing_class=processor,
         callbacks=None if patience is None else [EarlyStoppingCallback(patience)],
     )

@@ -21,7 +21,8 @@ from mmorient.fitting.checkpoint_weights import load_weights
 from mmorient.fitting.checkpoints import find_damage, remove_older, seal
 from mmorient.fitting.references import ReferenceRows, calibrate_thresholds, fill_references
 from modeling_mmorient.features import GraphHealth
-from modeling_mmorient.multitask import IGNORE_INDEX
+from modeling_mmorient.task_kinds import kind_of
+from modeling_mmorient.task_specs import TaskSpec
 
 logger = logging.get_logger(__name__)
 
@@ -69,9 +70,14 @@ class MultitaskTrainer(Trainer):
         if not batches:
             return batches, None
         self._hide_repeats(batches)
-        tasks = list(batches[0]["labels"])
+        tasks, specs = list(batches[0]["labels"]), self._specs()
         counts = torch.stack(
-            [sum((batch["labels"][task] != IGNORE_INDEX).sum() for batch in batches) for task in tasks]
+            [
+                torch.stack(
+                    [kind_of(specs[task]).known(batch["labels"][task]).sum() for batch in batches]
+                ).sum()
+                for task in tasks
+            ]
         ).to(device)
         if self.args.average_tokens_across_devices and self.args.world_size > 1:
             counts = self.accelerator.gather(counts.unsqueeze(0)).sum(0)
@@ -86,17 +92,20 @@ class MultitaskTrainer(Trainer):
         processes, size = self.args.world_size, self._train_batch_size
         if processes == 1:
             return
-        rows = len(self.train_dataset)
+        rows, specs = len(self.train_dataset), self._specs()
         steps = self.args.gradient_accumulation_steps
         batches_each = math.ceil(math.ceil(rows / size) / processes)
         position = self.state.global_step % math.ceil(batches_each / steps) * steps
         for offset, batch in enumerate(batches):
             first = ((position + offset) * processes + self.args.process_index) * size
             real = min(max(rows - first, 0), size)
-            for values in batch["labels"].values():
-                values[real:] = IGNORE_INDEX
+            for name, values in batch["labels"].items():
+                values[real:] = kind_of(specs[name]).unlabelled(specs[name], 1)
             for modality in ("image", "text"):
                 batch[f"{modality}_present"][real:] = False
+
+    def _specs(self) -> dict[str, TaskSpec]:
+        return self.accelerator.unwrap_model(self.model).config.task_specs
 
     def compute_loss(
         self,

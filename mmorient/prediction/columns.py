@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mmorient.kinds.kinds import toolkit_kind
 from mmorient.prediction.predictor import Predictions
 from mmorient.tables.pictures import PICTURE_FIELDS, holds_bytes
 from mmorient.tables.problems import TableError
@@ -18,7 +19,6 @@ from mmorient.tables.table import Table
 from modeling_mmorient.task_specs import TaskSpec
 
 ERROR, IS_REFERENCE = "error", "is_reference"
-SEPARATOR = "|"  # of the labels of a multi-label task in a CSV cell
 READ_ROWS = 1024
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
@@ -51,15 +51,8 @@ class OutputColumns:
         self.specs, self.as_text = specs, as_text
         self._json: set[str] = set()
         fields = self._input_fields(stream)
-        for name, spec in specs.items():
-            many = spec.kind == "multilabel"
-            if as_text and many and (unclear := [label for label in spec.labels if SEPARATOR in label]):
-                raise ValueError(
-                    f"task {name!r} has the label {unclear[0]!r}, and in CSV {SEPARATOR!r} stands between "
-                    "labels: write Parquet."
-                )
-            fields.append((f"predicted.{name}", pa.list_(pa.string()) if many else pa.string()))
-            fields += [(f"probability.{name}.{label}", pa.float32()) for label in spec.labels]
+        for spec in specs.values():
+            fields += toolkit_kind(spec).fields(spec, as_text)
         fields += [(IS_REFERENCE, pa.bool_()), (ERROR, pa.string())]
         added = len(fields) - len(self.input_names)
         twice = [name for name, number in Counter(name for name, _ in fields).items() if number > 1]
@@ -78,10 +71,10 @@ class OutputColumns:
         arrays = [self._input(table, name) for name in self.input_names]
         failed = np.array([row in predictions.errors for row in range(len(table))])
         for name, spec in self.specs.items():
-            arrays.append(self._labels(spec, predictions.decisions[name], failed))
-            for values in predictions.probabilities[name].T:
-                texts = [None if no else f"{value:.6g}" for value, no in zip(values, failed, strict=True)]
-                arrays.append(texts if self.as_text else pa.array(values, mask=failed))
+            answered = predictions.decisions[name][~failed], predictions.probabilities[name][~failed]
+            for cells in toolkit_kind(spec).columns(spec, *answered, self.as_text):
+                left = iter(cells)
+                arrays.append([None if no else next(left) for no in failed])
         known = zip(predictions.is_reference.tolist(), failed, strict=True)
         marks = [None if no else is_reference for is_reference, no in known]
         arrays.append([_text_cell(mark) for mark in marks] if self.as_text else marks)
@@ -120,18 +113,6 @@ class OutputColumns:
             return [None if cell is None else _json(cell) for cell in values]
         cells = _repaired(list(values))
         return _fractions(cells) if "double" in str(self.schema.field(name).type) else cells
-
-    def _labels(self, spec: TaskSpec, decisions: np.ndarray, failed: np.ndarray) -> list[Any]:
-        answers: list[Any] = []
-        for decision, no in zip(decisions, failed, strict=True):
-            if no:
-                answers.append(None)
-            elif spec.kind == "multilabel":
-                labels = [label for label, holds in zip(spec.labels, decision, strict=True) if holds]
-                answers.append(SEPARATOR.join(labels) if self.as_text else labels)
-            else:
-                answers.append(spec.labels[decision])
-        return answers
 
 
 def _is_picture(kind: pa.DataType) -> bool:

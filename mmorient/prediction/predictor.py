@@ -15,6 +15,7 @@ from mmorient.tables.split_rows import read_digest
 from mmorient.tables.table import Table
 from modeling_mmorient import MMOrientForMultitaskClassification, MMOrientProcessor
 from modeling_mmorient.features import EncodedFeatures
+from modeling_mmorient.task_kinds import kind_of
 from modeling_mmorient.text_input import read_text
 
 NOT_A_NUMBER = "not a number"
@@ -27,7 +28,7 @@ class Predictions:
     Args:
         probabilities: By task (rows, classes), calibrated; NaN where there is no prediction.
         decisions: By task (rows,) class indices; for `multilabel` (rows, labels) of 0 and 1. Where there is
-            no prediction, -1.
+            no prediction, -100.
         is_reference: (rows,) bool: True = the row is one of the model's references, and its answer knows its
             label.
         errors: Of the rows without a prediction.
@@ -103,11 +104,11 @@ class Predictor:
         """The answers before the first one; errors are those of the rows."""
         specs, count = self.model.config.task_specs, len(rows.table)
         return Predictions(
-            {name: np.full((count, spec.num_labels), np.nan, np.float32) for name, spec in specs.items()},
             {
-                name: np.full((count, spec.num_labels) if spec.kind == "multilabel" else count, -1)
+                name: np.full((count, len(kind_of(spec).columns(spec))), np.nan, np.float32)
                 for name, spec in specs.items()
             },
+            {name: kind_of(spec).unlabelled(spec, count).numpy() for name, spec in specs.items()},
             np.zeros(count, bool),
             rows.errors,
             rows.without_picture,

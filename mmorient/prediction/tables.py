@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from mmorient.prediction.columns import ERROR, IS_REFERENCE, SEPARATOR
+from mmorient.kinds.cells import known_rows
+from mmorient.kinds.kinds import toolkit_kind
+from mmorient.prediction.columns import ERROR, IS_REFERENCE
 from mmorient.prediction.rows import MALFORMED
 from mmorient.tables.labels import read_labels
 from mmorient.tables.problems import TableError
 from mmorient.tables.table import Table
-from modeling_mmorient.multitask import IGNORE_INDEX
 from modeling_mmorient.task_specs import TaskSpec
 
 
@@ -36,10 +37,9 @@ def read_predicted(table: Table, spec: TaskSpec) -> PredictedColumns:
     Raises:
         TableError: If the columns do not fit the task, or a row has neither a prediction nor an error.
     """
-    many = spec.kind == "multilabel"
-    failed = failed_rows(table)
+    kind, failed = toolkit_kind(spec), failed_rows(table)
     column = f"predicted.{spec.name}"
-    read = read_labels(table, spec, {"column": column, **({"separator": SEPARATOR} if many else {})})
+    read = read_labels(table, spec, {"column": column, **kind.predicted_options})
     if read.unknown:
         values = sorted(set(read.unknown.values()))
         raise TableError(
@@ -47,17 +47,16 @@ def read_predicted(table: Table, spec: TaskSpec) -> PredictedColumns:
             f"task's labels are {list(spec.labels)}: give the recipe that the model was trained with."
         )
     decisions = np.array(read.labels)
-    if many:  # an empty cell without an error: none of the labels holds
-        decisions[(decisions == IGNORE_INDEX).all(-1) & ~failed] = 0
-        decisions[failed] = IGNORE_INDEX
-    else:
-        empty = np.flatnonzero((decisions == IGNORE_INDEX) & ~failed)
-        if len(empty):
-            raise TableError(
-                f"{table.name}: {table.where(empty.tolist())} have no value in column {column!r} and no "
-                "error: predict them, or remove them."
-            )
-        decisions[failed] = IGNORE_INDEX
+    empty = ~known_rows(decisions) & ~failed
+    nothing = kind.empty_answer(spec)
+    if nothing is not None:
+        decisions[empty] = nothing
+    elif empty.any():
+        raise TableError(
+            f"{table.name}: {table.where(np.flatnonzero(empty).tolist())} have no value in column "
+            f"{column!r} and no error: predict them, or remove them."
+        )
+    decisions[failed] = kind.unlabelled(spec)
     return PredictedColumns(decisions, _read_probabilities(table, spec, failed), failed)
 
 
@@ -94,7 +93,7 @@ def reference_rows(table: Table) -> np.ndarray | None:
 
 
 def _read_probabilities(table: Table, spec: TaskSpec, failed: np.ndarray) -> np.ndarray | None:
-    columns = [f"probability.{spec.name}.{label}" for label in spec.labels]
+    columns = toolkit_kind(spec).probability_columns(spec)
     missing = [column for column in columns if column not in table.columns]
     if len(missing) == len(columns):
         return None
@@ -106,7 +105,7 @@ def _read_probabilities(table: Table, spec: TaskSpec, failed: np.ndarray) -> np.
     rows = np.flatnonzero(~failed)
     for index, column in enumerate(columns):
         values[rows, index] = _numbers(table, column, rows)
-    if spec.kind != "multilabel":
+    if toolkit_kind(spec).sums_to_one:
         sums = values.sum(-1)
         wrong = [int(row) for row in rows if not abs(sums[row] - 1) < 0.01]
         if wrong:

@@ -5,9 +5,11 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
+from mmorient.kinds.cells import CellOptions
+from mmorient.kinds.kinds import TOOLKIT_KINDS, toolkit_kind
 from modeling_mmorient.task_specs import TaskSpec, parse_tasks
 
-TABLE_KEYS = ("column", "values", "separator")
+TABLE_KEYS = tuple(dict.fromkeys(key for kind in TOOLKIT_KINDS.values() for key in kind.table_keys))
 MODEL_KEYS = tuple(field.name for field in fields(TaskSpec) if field.name != "name")
 # What training finds out by itself.
 FITTED_KEYS = ("temperature", "thresholds")
@@ -30,7 +32,7 @@ def task_specs(tasks: Mapping[str, Any]) -> dict[str, TaskSpec]:
         _check_keys(name, task)
     specs = parse_tasks(short)
     for name, spec in specs.items():
-        table_options(spec, tasks[name])
+        cell_options(spec, tasks[name])
     return specs
 
 
@@ -46,8 +48,8 @@ def _check_keys(name: str, task: Any) -> None:
     )
 
 
-def table_options(spec: TaskSpec, task: Any) -> tuple[str, str, dict[str, int | None]]:
-    """What a recipe's task says about the table: column, separator, and class index by spelling.
+def cell_options(spec: TaskSpec, task: Any) -> CellOptions:
+    """What a recipe's task says about its column.
 
     Args:
         spec: The task.
@@ -57,21 +59,23 @@ def table_options(spec: TaskSpec, task: Any) -> tuple[str, str, dict[str, int | 
         ValueError: If the entry cannot be: a column that is no name, a spelling of an unknown label.
     """
     options = task if isinstance(task, Mapping) else {}
+    for key in TABLE_KEYS:
+        if key in options and key not in toolkit_kind(spec).table_keys:
+            kinds = " or ".join(name for name, kind in TOOLKIT_KINDS.items() if key in kind.table_keys)
+            raise ValueError(f"task {spec.name!r} is {spec.kind}: only a {kinds} task has a `{key}`.")
     column = options.get("column", spec.name)
     if not isinstance(column, str):
         raise ValueError(
             f"task {spec.name!r} has the column {column!r}: give the name of one column, a string. (YAML "
             "reads an unquoted number or yes as something else.)"
         )
-    return column, _separator(spec, options), _spellings(spec, options.get("values"))
+    return CellOptions(column, _separator(spec, options), _spellings(spec, options.get("values")))
 
 
 def _separator(spec: TaskSpec, options: Mapping[str, Any]) -> str:
     if "separator" not in options:
         return DEFAULT_SEPARATOR
     separator = options["separator"]
-    if spec.kind != "multilabel":
-        raise ValueError(f"task {spec.name!r} is {spec.kind}: only a multilabel task has a `separator`.")
     if not isinstance(separator, str) or not separator:
         raise ValueError(f"task {spec.name!r} has the separator {separator!r}: give a string such as '|'.")
     return separator

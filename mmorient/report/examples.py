@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from mmorient.scoring.task_predictions import TaskPredictions
+from mmorient.kinds.kinds import toolkit_kind
+from mmorient.scoring.task_predictions import TaskPredictions, labelled_rows
 from modeling_mmorient.image_input import load_picture
+from modeling_mmorient.task_kinds import kind_of
 
 # Longest side of a thumbnail in pixels, and longest text in characters.
 THUMBNAIL_SIZE = 160
@@ -46,28 +48,15 @@ def choose_examples(predictions: TaskPredictions, count: int) -> dict[str, list[
     Returns:
         Up to `count` each of `right` and `wrong`.
     """
-    spec, rows = predictions.spec, np.flatnonzero(predictions.known)
-    truth, answers = np.asarray(predictions.labels)[rows], np.asarray(predictions.decisions)[rows]
-    probabilities = np.asarray(predictions.probabilities)[rows]
-    if spec.kind == "multilabel":
-        of_answer = np.where(answers == 1, probabilities, 1 - probabilities)
-        wrong = truth != answers
-        sure = np.where(
-            wrong.any(-1), np.where(wrong, of_answer, -np.inf).max(-1), of_answer.min(-1, initial=1.0)
-        )
-        right, turns = ~wrong.any(-1), np.zeros(len(rows), dtype=int)
-    else:
-        sure = np.take_along_axis(probabilities, answers[:, None], axis=-1)[:, 0]
-        right, turns = truth == answers, truth
+    scored, rows = labelled_rows(predictions), np.flatnonzero(predictions.known)
+    spec, names = scored.spec, kind_of(scored.spec).names
+    right, sure, turns = toolkit_kind(spec).sureness(scored)
     chosen = {}
     for name, candidates in (("right", right), ("wrong", ~right)):
         order = _in_turn(np.flatnonzero(candidates & np.isfinite(sure)), sure, turns)[:count]
         chosen[name] = [
             Example(
-                int(rows[i]),
-                _names(spec.labels, truth[i]),
-                _names(spec.labels, answers[i]),
-                float(sure[i]),
+                int(rows[i]), names(spec, scored.truth[i]), names(spec, scored.answers[i]), float(sure[i])
             )
             for i in order
         ]
@@ -82,12 +71,6 @@ def _in_turn(candidates: np.ndarray, sure: np.ndarray, turns: np.ndarray) -> lis
         rounds[i] = taken.get(turns[i], 0)
         taken[turns[i]] = rounds[i] + 1
     return sorted(by_sureness, key=lambda i: rounds[i])
-
-
-def _names(labels: tuple[str, ...], value: Any) -> list[str]:
-    if np.ndim(value):
-        return [label for label, holds in zip(labels, value, strict=True) if holds == 1]
-    return [labels[int(value)]]
 
 
 def show_row(row: Mapping[str, Any]) -> dict[str, Any]:

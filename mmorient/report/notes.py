@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from mmorient.kinds.kinds import TOOLKIT_KINDS
+
 # Share of rows from which a graph says nothing about which rows are alike, as in the trainer's warning.
 DEGENERATE = 0.99
 GRAPH_NAMES = {"image": "picture", "text": "text"}
@@ -22,22 +24,7 @@ def _task_notes(values: Mapping[str, Any], scores: Mapping[str, Any]) -> Iterato
     if not values["rows"]:
         yield "no row is labelled, so there is no score."
         return
-    if absent := [entry["label"] for entry in values["classes"] if not entry["rows"]]:
-        yield f"no row has the class {_listed(absent)}: nothing is known about it."
-    if silent := [entry["label"] for entry in values["classes"] if entry["rows"] and not entry["answers"]]:
-        yield f"the model never answers {_listed(silent)}."
-    if count := values["reliability"]["not_finite"]:
-        yield f"{count} probabilities are not finite; they are missing in the reliability diagram."
-    score, majority = scores.get("macro_f1"), scores.get("majority_macro_f1")
-    low = (scores.get("macro_f1_interval") or [None])[0]
-    if score is not None and majority is not None:
-        if score <= majority:
-            yield f"macro-F1 {score:.3f} is not above the majority class's {majority:.3f}."
-        elif low is not None and low <= majority:
-            yield (
-                f"the interval of macro-F1 begins at {low:.3f} and so holds the majority class's "
-                f"{majority:.3f}: on these rows the two cannot be told apart."
-            )
+    yield from TOOLKIT_KINDS[values["kind"]].notes(values, scores)
 
 
 def _curve_notes(curves: Mapping[str, Any]) -> Iterator[str]:
@@ -59,8 +46,3 @@ def _graph_notes(graphs: Mapping[str, Any]) -> Iterator[str]:
             yield f"{name} is empty: {graph['isolated_share']:.1%} of its rows have no neighbour; {remedy}"
         elif graph["rows"] > 2 and graph["mean_degree"] > DEGENERATE * (graph["rows"] - 1):
             yield f"{name} is complete: nearly every row is joined with every other; {remedy}"
-
-
-def _listed(labels: list[str], shown: int = 5) -> str:
-    more = f" and {len(labels) - shown} more" if len(labels) > shown else ""
-    return ", ".join(repr(label) for label in labels[:shown]) + more

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from mmorient.scoring.reliability import reliability
-from mmorient.scoring.task_predictions import TaskPredictions
+from mmorient.kinds.kinds import toolkit_kind
+from mmorient.scoring.task_predictions import TaskPredictions, labelled_rows
 
 # Bins at most of a histogram of degrees.
 DEGREE_BINS = 40
@@ -30,48 +30,10 @@ def plain(value: Any) -> Any:
 
 
 def task_numbers(predictions: TaskPredictions) -> dict[str, Any]:
-    """Confusions, scores by class and reliability of one task, over its labelled rows."""
-    spec, known = predictions.spec, np.asarray(predictions.known, dtype=bool)
-    truth, answers = np.asarray(predictions.labels)[known], np.asarray(predictions.decisions)[known]
-    if spec.kind == "multilabel":
-        truth, answers = truth == 1, answers == 1
-        hits, alarms = (truth & answers).sum(0), (~truth & answers).sum(0)
-        misses = (truth & ~answers).sum(0)
-        rest = len(truth) - hits - alarms - misses
-        # By label: a row of the memes without it, and a row of those with it; said last.
-        confusion: np.ndarray = np.stack([rest, alarms, misses, hits], axis=-1).reshape(-1, 2, 2)
-    else:
-        size = spec.num_labels
-        confusion = np.bincount(truth * size + answers, minlength=size * size).reshape(size, size)
-        hits = confusion.diagonal()
-        alarms, misses = confusion.sum(0) - hits, confusion.sum(1) - hits
-    return {
-        "kind": spec.kind,
-        "labels": list(spec.labels),
-        "rows": int(known.sum()),
-        "temperature": spec.temperature,
-        "thresholds": plain(spec.thresholds),
-        "confusion": plain(confusion),
-        "classes": [
-            _class_numbers(*values) for values in zip(spec.labels, hits, alarms, misses, strict=True)
-        ],
-        "reliability": reliability(predictions),
-    }
-
-
-def _class_numbers(label: str, hits: int, alarms: int, misses: int) -> dict[str, Any]:
-    return {
-        "label": label,
-        "precision": _ratio(hits, hits + alarms),
-        "recall": _ratio(hits, hits + misses),
-        "f1": _ratio(2 * hits, 2 * hits + alarms + misses),
-        "rows": int(hits + misses),
-        "answers": int(hits + alarms),
-    }
-
-
-def _ratio(part: float, whole: float) -> float | None:
-    return float(part / whole) if whole else None
+    """What the report says of one task's labelled rows beside their scores, as the task's kind has it."""
+    scored = labelled_rows(predictions)
+    kind = toolkit_kind(scored.spec)
+    return {"kind": scored.spec.kind, "rows": len(scored.truth), **plain(kind.numbers(scored))}
 
 
 def graph_numbers(degrees: np.ndarray) -> dict[str, Any]:

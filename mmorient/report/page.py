@@ -7,10 +7,10 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+from mmorient.kinds.reliability import CONFIDENCE_BINS
 from mmorient.report.charts import Chart, degree_chart, line_chart, reliability_chart
 from mmorient.report.environment import page_environment, showable
 from mmorient.report.examples import THUMBNAIL_SIZE, show_row
-from mmorient.scoring.reliability import CONFIDENCE_BINS
 
 TEMPLATE = Path(__file__).resolve().parent / "template"
 MODALITIES = {"image": "Picture graph", "text": "Text graph"}

@@ -7,7 +7,7 @@ from typing import Any
 
 from mmorient.prediction.tables import IS_REFERENCE
 from mmorient.recipes.arguments import DataArguments
-from mmorient.scoring.scores import majority_scores, score_table, scores
+from mmorient.scoring.scores import baseline_scores, score_table, scores
 from mmorient.scoring.semeval import paired, read_answers, read_gold, score_answers
 from mmorient.scoring.tables import read_scored_table
 from mmorient.scoring.task_predictions import TaskDecisions
@@ -19,7 +19,7 @@ class Scored:
     """Scores of some rows.
 
     Args:
-        results: As JSON types: of `mmorient.scoring.scores.scores`, with `majority` beside them.
+        results: As JSON types: of `mmorient.scoring.scores.scores`, and those of the best constant answers.
         text: The same for a person, with what must be known about the rows.
     """
 
@@ -77,17 +77,18 @@ def score_semeval(answers: Path, gold: Path, column: str | None = None) -> Score
     results = score_answers(given, true)
     lines = []
     for task, parts in paired(given, true).items():
-        results[task]["majority"] = _majority(parts)
-        lines.append(f"task {task}\n{score_table(results[task], results[task]['majority'])}\n")
+        baselines = _baselines(parts)
+        lines.append(f"task {task}\n{score_table(results[task], baselines)}\n")
+        results[task] |= baselines
     return Scored(results, "\n".join(lines))
 
 
 def _scored(tasks: Mapping[str, TaskDecisions]) -> tuple[dict[str, Any], list[str]]:
-    results = {**scores(tasks), "majority": _majority(tasks)}
-    return results, [score_table(results, results["majority"])]
+    results, baselines = scores(tasks), _baselines(tasks)
+    return {**results, **baselines}, [score_table(results, baselines)]
 
 
-def _majority(tasks: Mapping[str, TaskDecisions]) -> dict[str, float]:
+def _baselines(tasks: Mapping[str, TaskDecisions]) -> dict[str, dict[str, float]]:
     columns = [task.labels.tolist() for task in tasks.values()]
     rows = [dict(zip(tasks, row, strict=True)) for row in zip(*columns, strict=True)]
-    return majority_scores(rows, rows)
+    return baseline_scores({name: task.spec for name, task in tasks.items()}, rows, rows)

@@ -1,84 +1,81 @@
-"""Scores by task: macro-F1 with its interval, weighted F1, accuracy, calibration, and the majority class."""
+"""Scores by task with their intervals, beside the best constant answer, and their mean over the tasks."""
 
-from collections.abc import Mapping, Sequence
-from functools import cache
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import evaluate
 import numpy as np
-from sklearn.metrics import accuracy_score, f1_score
 from transformers import EvalPrediction
 
-from mmorient.files.data_folders import data_folder
-from mmorient.scoring.bootstrap import resampled_macro_f1
-from mmorient.scoring.reliability import reliability
-from mmorient.scoring.task_predictions import TaskDecisions, TaskPredictions, finite_logits
-from mmorient.tables.labels import Label, is_labelled
-from modeling_mmorient.multitask import IGNORE_INDEX
+from mmorient.kinds.base import Scored, ToolkitKind
+from mmorient.kinds.cells import Label, known_rows
+from mmorient.kinds.kinds import TOOLKIT_KINDS, toolkit_kind
+from mmorient.kinds.shown import number, span
+from mmorient.scoring.bootstrap import resampled_scores
+from mmorient.scoring.task_predictions import (
+    TaskDecisions,
+    TaskPredictions,
+    labelled_rows,
+)
+from modeling_mmorient.task_specs import TaskSpec
 
-METRIC_FOLDER = data_folder("macro_f1")
 INTERVAL = (2.5, 97.5)  # percentiles
 
 
-@cache
-def _metric() -> evaluate.Metric:
-    return evaluate.load(str(METRIC_FOLDER))
+def metrics_of(specs: Mapping[str, TaskSpec]) -> Callable[[EvalPrediction], dict[str, float]]:
+    """What a `Trainer` computes after each evaluation, as its `compute_metrics`.
 
-
-def macro_f1(predictions: Sequence[int] | np.ndarray, references: Sequence[int] | np.ndarray) -> float:
-    """Macro-F1 of class indices over the rows whose reference is known."""
-    result = _metric().compute(predictions=predictions, references=references)
-    assert result is not None
-    return float(result["macro_f1"])
-
-
-def task_score(predictions: np.ndarray, references: np.ndarray) -> float:
-    """Macro-F1 of one task over its labelled rows.
+    That is `{score}_{task}` for every task that has a labelled row, by the scores of the task's kind
+    (macro-F1 of classes), and `macro_f1`, the mean of the tasks' macro-F1. It raises a
+    ValueError if a logit is not finite: it decides nothing.
 
     Args:
-        predictions: (rows,) class indices; or for a multi-label task (rows, labels) of 0 and 1.
-        references: The same, -100 where a row is not labelled.
+        specs: The tasks as they are trained.
+    """
+
+    def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
+        logits, labels = prediction.predictions, prediction.label_ids
+        assert isinstance(logits, Mapping) and isinstance(labels, Mapping)
+        found: dict[str, dict[str, float]] = {}
+        for name, values in logits.items():
+            task = TaskPredictions.from_logits(specs[name], values, labels[name])
+            if task.known.any():
+                found[name] = toolkit_kind(specs[name]).metrics(labelled_rows(task))
+        named = {
+            f"{score}_{name}": value for name, values in found.items() for score, value in values.items()
+        }
+        return {**named, "macro_f1": _mean([values["macro_f1"] for values in found.values()])}
+
+    return compute_metrics
+
+
+def baseline_scores(
+    specs: Mapping[str, TaskSpec],
+    training: Sequence[Mapping[str, Label]],
+    labels: Sequence[Mapping[str, Label]],
+) -> dict[str, dict[str, float]]:
+    """Scores of always giving the answer that is best in training.
+
+    Args:
+        specs: The tasks by name.
+        training: Labels by task of the rows that the answer is chosen on.
+        labels: The same of the rows that are scored.
 
     Returns:
-        The mean of F1 over the classes; for a multi-label task over the labels, of each label's F1.
+        By what the answer is called, `majority`, and by task its macro-F1. Tasks without a labelled row on
+        either side are left out.
     """
-    if references.ndim == 1:
-        return macro_f1(predictions, references)
-    known = (references != IGNORE_INDEX).all(-1)
-    return float(f1_score(references[known], predictions[known], average="macro", zero_division=0))
-
-
-def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
-    """Macro-F1 of every task that has a labelled row, and their mean, from the logits of an evaluation.
-
-    A label of a multi-label task is predicted where its logit is above 0, a probability of one half.
-
-    Raises:
-        ValueError: If a logit is not finite: it decides nothing.
-    """
-    logits, labels = prediction.predictions, prediction.label_ids
-    assert isinstance(logits, Mapping) and isinstance(labels, Mapping)
-    scores = {}
-    for task, values in logits.items():
-        truth, values = np.asarray(labels[task]), finite_logits(task, values)
-        if (truth != IGNORE_INDEX).any():
-            predicted = values.argmax(-1) if truth.ndim == 1 else (values > 0).astype(int)
-            scores[f"macro_f1_{task}"] = task_score(predicted, truth)
-    return {**scores, "macro_f1": float(np.mean(list(scores.values()))) if scores else float("nan")}
-
-
-def majority_scores(
-    train_labels: Sequence[Mapping[str, Label]], labels: Sequence[Mapping[str, Label]]
-) -> dict[str, float]:
-    """Macro-F1 by task of always answering what is most frequent in training, for each label by itself."""
-    scores = {}
-    for task in labels[0] if labels else ():
-        known = np.array([row[task] for row in train_labels if is_labelled(row[task])])
-        truth = np.array([row[task] for row in labels])
-        if len(known) and (truth != IGNORE_INDEX).any():
-            answer = np.bincount(known).argmax() if truth.ndim == 1 else (known.mean(0) > 0.5).astype(int)
-            scores[task] = task_score(np.broadcast_to(answer, truth.shape), truth)
-    return scores
+    found: dict[str, dict[str, float]] = {toolkit_kind(spec).baseline_name: {} for spec in specs.values()}
+    for name, spec in specs.items():
+        kind = toolkit_kind(spec)
+        known, truth = (
+            values[known_rows(values)]
+            for values in (np.array([row[name] for row in rows]) for rows in (training, labels))
+        )
+        if len(known) and len(truth):
+            answers = np.broadcast_to(kind.baseline(spec, known), truth.shape)
+            scores = kind.metrics(Scored(spec, answers, truth))
+            found[kind.baseline_name][name] = scores[kind.leading_score]
+    return found
 
 
 def scores(predictions: Mapping[str, TaskDecisions], seed: int = 0, resamples: int = 1000) -> dict[str, Any]:
@@ -105,81 +102,82 @@ def scores(predictions: Mapping[str, TaskDecisions], seed: int = 0, resamples: i
     With few rows of a class it is too narrow: what is not among the rows cannot be drawn.
     """
     labelled = {name: task for name, task in predictions.items() if task.known.any()}
-    sampled = resampled_macro_f1(labelled, resamples, seed) if labelled else {}
+    sampled = resampled_scores(labelled, resamples, seed) if labelled else {}
     tasks = {name: _task_scores(task, sampled.get(name)) for name, task in predictions.items()}
-    points = [task["macro_f1"] for task in tasks.values() if task["rows"]]
+    points = [tasks[name]["macro_f1"] for name in labelled]
     return {
         "tasks": tasks,
-        "macro_f1": float(np.mean(points)) if points else None,
-        "macro_f1_interval": _interval(_mean(list(sampled.values()))) if points else None,
+        "macro_f1": _mean(points) if points else None,
+        "macro_f1_interval": _mean_interval([found["macro_f1"] for found in sampled.values()]),
         "resamples": resamples,
         "seed": seed,
     }
 
 
-def _task_scores(task: TaskDecisions, sampled: np.ndarray | None) -> dict[str, Any]:
-    known = task.known
-    accuracy = "subset_accuracy" if task.spec.kind == "multilabel" else "accuracy"
-    names = ("macro_f1", "macro_f1_interval", "weighted_f1", accuracy, "expected_calibration_error")
-    if sampled is None:
-        return {"rows": 0, **dict.fromkeys(names)}
-    truth, answers = task.labels[known], task.decisions[known]
-    values = (
-        task_score(answers, truth),
-        _interval(sampled),
-        float(f1_score(truth, answers, average="weighted", zero_division=0)),
-        float(accuracy_score(truth, answers)),
-        reliability(task)["error"] if isinstance(task, TaskPredictions) else None,
-    )
-    return {"rows": int(known.sum()), **dict(zip(names, values, strict=True))}
+def _task_scores(task: TaskDecisions, sampled: Mapping[str, np.ndarray] | None) -> dict[str, Any]:
+    kind = toolkit_kind(task.spec)
+    values = dict.fromkeys(kind.score_names) if sampled is None else kind.scores(labelled_rows(task))
+    found: dict[str, Any] = {"rows": int(task.known.sum())}
+    for name in kind.score_names:
+        found[name] = values[name]
+        if name in kind.resampled_scores:
+            found[f"{name}_interval"] = None if sampled is None else _interval(sampled[name])
+    return found
 
 
 def _interval(sampled: np.ndarray) -> list[float]:
     return [float(value) for value in np.nanpercentile(sampled, INTERVAL)]
 
 
-def _mean(sampled: list[np.ndarray]) -> np.ndarray:
-    """By resample, the mean over the tasks that have a labelled row in it."""
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if values else float("nan")
+
+
+def _mean_interval(sampled: Sequence[np.ndarray]) -> list[float] | None:
+    """Of the mean over the tasks that have a labelled row in a resample."""
+    if not sampled:
+        return None
     values = np.stack(sampled)
-    return np.nanmean(values[:, ~np.isnan(values).all(0)], axis=0)
+    return _interval(np.nanmean(values[:, ~np.isnan(values).all(0)], axis=0))
 
 
-def score_table(results: Mapping[str, Any], majority: Mapping[str, float]) -> str:
+def score_table(results: Mapping[str, Any], baselines: Mapping[str, Mapping[str, float]]) -> str:
     """A table of `scores` for a person.
 
     Args:
         results: From [`scores`].
-        majority: Macro-F1 of the majority class by task, from [`majority_scores`].
+        baselines: From [`baseline_scores`].
     """
-    rows = [("task", "macro-F1", "95% interval", "weighted F1", "accuracy", "ECE", "majority class", "rows")]
-    for name, task in results["tasks"].items():
-        accuracy = task.get("accuracy", task.get("subset_accuracy"))
-        others = (task["weighted_f1"], accuracy, task["expected_calibration_error"], majority.get(name))
-        rows.append(
-            (
-                name,
-                _number(task["macro_f1"]),
-                _range(task["macro_f1_interval"]),
-                *map(_number, others),
-                str(task["rows"]),
-            )
-        )
-    mean = float(np.mean(list(majority.values()))) if majority else None
-    whole = (_number(results["macro_f1"]), _range(results["macro_f1_interval"]))
-    rows.append(("mean", *whole, "", "", "", _number(mean), ""))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join([name.ljust(widths[0]), *(c.rjust(w) for c, w in zip(cells, widths[1:], strict=True))])
-        for name, *cells in rows
-    ]
-    if any("subset_accuracy" in task for task in results["tasks"].values()):
-        lines.append("(accuracy of a multilabel task: rows of which all labels are right)")
+    constant = {name: score for scores in baselines.values() for name, score in scores.items()}
+    lines: list[str] = []
+    for kind, tasks in _by_heading(results["tasks"]).items():
+        rows = [("task", *kind.table_heading, "rows")]
+        for name, task in tasks.items():
+            rows.append((name, *kind.table_cells(task, constant.get(name)), str(task["rows"])))
+        if kind.leading_score == "macro_f1":
+            rows.append(_mean_row(results, [constant[name] for name in tasks if name in constant]))
+        lines += [*_aligned(rows), *kind.table_notes(list(tasks.values()))]
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+def _by_heading(tasks: Mapping[str, Any]) -> dict[ToolkitKind, dict[str, Any]]:
+    """The tasks' scores by a kind that has the same heading as theirs."""
+    kinds = {kind.table_heading: kind for kind in TOOLKIT_KINDS.values()}
+    found: dict[ToolkitKind, dict[str, Any]] = {}
+    for name, task in tasks.items():
+        own = next(kind for kind in TOOLKIT_KINDS.values() if set(kind.score_names) <= set(task))
+        found.setdefault(kinds[own.table_heading], {})[name] = task
+    return found
 
 
-def _range(interval: Sequence[float] | None) -> str:
-    return "-" if interval is None else " to ".join(f"{value:.3f}" for value in interval)
+def _mean_row(results: Mapping[str, Any], baselines: Sequence[float]) -> tuple[str, ...]:
+    whole = (number(results["macro_f1"]), span(results["macro_f1_interval"]))
+    return ("mean", *whole, "", "", "", number(_mean(baselines) if baselines else None), "")
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join([name.ljust(widths[0]), *(c.rjust(w) for c, w in zip(cells, widths[1:], strict=True))])
+        for name, *cells in rows
+    ]

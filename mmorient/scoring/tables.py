@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mmorient.kinds.cells import known_rows
 from mmorient.prediction.tables import (
     failed_rows,
     malformed_rows,
@@ -18,7 +19,7 @@ from mmorient.scoring.task_predictions import TaskDecisions, TaskPredictions
 from mmorient.tables.labels import read_labels
 from mmorient.tables.problems import TableError, stop_on_problems
 from mmorient.tables.table import Table
-from modeling_mmorient.multitask import IGNORE_INDEX
+from modeling_mmorient.task_kinds import kind_of
 from modeling_mmorient.task_specs import TaskSpec, parse_tasks
 
 
@@ -61,7 +62,7 @@ def read_scored_table(
     # What is left of a malformed row may stand in other columns than its own.
     sound = ~malformed if truth is predictions else np.ones(len(failed), bool)
     labels = _read_labels(data, specs, truth, sound)
-    labelled = np.any([values.reshape(len(failed), -1).min(-1) >= 0 for values in labels.values()], axis=0)
+    labelled = np.any([known_rows(values) for values in labels.values()], axis=0)
     if not labelled.any():
         raise TableError(f"{truth.name}: no row is labelled for any task: check the recipe's `tasks`.")
     without = np.flatnonzero(failed & (labelled | malformed))
@@ -104,8 +105,7 @@ def _read_labels(
     for name, spec in specs.items():
         column = read_labels(truth.select(rows), spec, data.tasks[name])
         problems += column.problems
-        shape = (len(truth), spec.num_labels) if spec.kind == "multilabel" else (len(truth),)
-        labels[name] = np.full(shape, IGNORE_INDEX)
+        labels[name] = kind_of(spec).unlabelled(spec, len(truth)).numpy()
         if rows:
             labels[name][rows] = column.labels
     stop_on_problems(problems, data.allow)

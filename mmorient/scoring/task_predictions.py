@@ -2,14 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
+from mmorient.kinds.base import Scored
+from mmorient.kinds.cells import known_rows
+from mmorient.kinds.kinds import toolkit_kind
 from modeling_mmorient.calibration import decisions, probabilities
-from modeling_mmorient.multitask import IGNORE_INDEX
+from modeling_mmorient.task_kinds import IGNORE_INDEX
 from modeling_mmorient.task_specs import TaskSpec
 
 
@@ -31,29 +34,23 @@ class TaskDecisions:
     labels: np.ndarray
 
     def __post_init__(self) -> None:
-        name, classes = self.spec.name, self.spec.num_labels
-        many = self.spec.kind == "multilabel"
-        shape = (len(self.labels), classes) if many else (len(self.labels),)
+        name, kind = self.spec.name, toolkit_kind(self.spec)
+        shape = (len(self.labels), *kind.model.label_shape(self.spec))
         if self.labels.shape != shape or self.decisions.shape != shape:
             raise ValueError(
                 f"task {name!r} has decisions of shape {self.decisions.shape} and labels of shape "
-                f"{self.labels.shape}: a {self.spec.kind} task with {classes} labels needs {shape} of both."
+                f"{self.labels.shape}: a {self.spec.kind} task with {len(self.spec.labels)} labels needs "
+                f"{shape} of both."
             )
         values = {"labels": self.labels[self.labels != IGNORE_INDEX], "decisions": self.decisions[self.known]}
-        highest = 1 if many else classes - 1
         for field, given in values.items():
-            wrong = np.unique(given[(given < 0) | (given > highest)])
-            if len(wrong):
-                raise ValueError(
-                    f"task {name!r} has the {field} {wrong[:5].tolist()}: give whole numbers from 0 to "
-                    f"{highest}, and labels of {IGNORE_INDEX} for rows that are not labelled."
-                )
+            if (wrong := kind.check(self.spec, given)) is not None:
+                raise ValueError(f"task {name!r} has the {field} {wrong}.")
 
     @property
     def known(self) -> np.ndarray:
         """(rows,) bool: True = labelled; for `multilabel` all labels of the row are known."""
-        known = self.labels != IGNORE_INDEX
-        return known.all(-1) if known.ndim == 2 else known
+        return known_rows(self.labels)
 
 
 @dataclass(frozen=True)
@@ -68,7 +65,8 @@ class TaskPredictions(TaskDecisions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        shape = (len(self.labels), self.spec.num_labels)
+        kind = toolkit_kind(self.spec)
+        shape = (len(self.labels), len(kind.model.columns(self.spec)))
         if self.probabilities.shape != shape:
             raise ValueError(
                 f"task {self.spec.name!r} has probabilities of shape {self.probabilities.shape}: {shape} "
@@ -93,6 +91,18 @@ class TaskPredictions(TaskDecisions):
         values = finite_logits(spec.name, logits)
         calibrated = probabilities(spec, torch.from_numpy(values))
         return cls(spec, decisions(spec, calibrated).numpy(), np.asarray(labels), calibrated.numpy())
+
+
+def labelled_rows(task: Any) -> Scored:
+    """The labelled rows of [`TaskDecisions`] or [`TaskPredictions`]."""
+    known = np.asarray(task.known, dtype=bool)
+    probabilities = getattr(task, "probabilities", None)
+    return Scored(
+        task.spec,
+        np.asarray(task.decisions)[known],
+        np.asarray(task.labels)[known],
+        None if probabilities is None else np.asarray(probabilities)[known],
+    )
 
 
 def task_predictions(

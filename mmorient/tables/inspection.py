@@ -4,10 +4,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import combinations
 
+from mmorient.kinds.cells import is_labelled
+from mmorient.kinds.kinds import toolkit_kind
 from mmorient.recipes.arguments import DataArguments
 from mmorient.recipes.tasks import task_specs
 from mmorient.tables.duplicates import DUPLICATE_KINDS, Pair, group_rows
-from mmorient.tables.labels import Label, class_counts, is_labelled
 from mmorient.tables.memes import Memes
 from mmorient.tables.splits import Splits
 from modeling_mmorient.task_specs import TaskSpec
@@ -84,26 +85,15 @@ def _unlabelled(memes: Memes) -> int:
 
 
 def _task(name: str, spec: TaskSpec, splits: Splits) -> str:
-    rows: list[tuple[object, ...]] = []
-    columns = [_task_column(memes.labels[name], spec) for memes in splits.parts.values()]
-    rows += [
-        (f"  {label}", *(column[0][index] for column in columns)) for index, label in enumerate(spec.labels)
+    kind = toolkit_kind(spec)
+    columns = [kind.inspection(spec, memes.labels[name]) for memes in splits.parts.values()]
+    rows: list[tuple[object, ...]] = [
+        (f"  {row[0][0]}", *(said for _, said in row)) for row in zip(*columns, strict=True)
     ]
-    rows.append(("  not labelled", *(column[1] for column in columns)))
-    rows.append(("  most : fewest", *(column[2] for column in columns)))
     unknown = [Counter(memes.unknown[name].values()) for memes in splits.parts.values()]
     for value in sorted({value for counts in unknown for value in counts})[:SHOWN]:
         rows.append((f"  unknown: {value!r}", *(counts[value] for counts in unknown)))
     return _table((f"{name} ({spec.kind})", *splits.parts), rows)
-
-
-def _task_column(labels: Sequence[Label], spec: TaskSpec) -> tuple[list[str], int, str]:
-    """Rows of each class with their share, rows without a label, and the imbalance."""
-    known = [label for label in labels if is_labelled(label)]
-    counts = class_counts(known, spec)
-    shares = [f"{count} {count / len(known):6.1%}" if known else "0" for count in counts]
-    imbalance = f"{max(counts) / min(counts):.1f} : 1" if all(counts) else "a class has no row"
-    return shares, len(labels) - len(known), imbalance
 
 
 def _unreadable(splits: Splits) -> str:

@@ -10,10 +10,11 @@ from typing import Any, Self, TypeVar
 import datasets
 import pyarrow as pa
 
+from mmorient.kinds.cells import Label
 from mmorient.recipes.arguments import DataArguments
 from mmorient.recipes.tasks import task_specs
 from mmorient.tables.fingerprint_cache import FingerprintCache
-from mmorient.tables.labels import Label, read_labels
+from mmorient.tables.labels import read_labels
 from mmorient.tables.pictures import Pictures, read_pictures
 from mmorient.tables.problems import Problem, TableError
 from mmorient.tables.table import Table, tell_apart

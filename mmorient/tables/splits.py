@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
+from mmorient.kinds.kinds import toolkit_kind
 from mmorient.recipes.arguments import DataArguments
 from mmorient.recipes.split_names import PARTS
 from mmorient.recipes.tasks import task_specs
 from mmorient.tables.duplicates import DUPLICATE_KINDS, Pair, find_duplicates, group_rows
 from mmorient.tables.fingerprint_cache import kept_fingerprints
-from mmorient.tables.labels import Label, is_labelled
 from mmorient.tables.memes import Memes, join_memes, read_memes
 from mmorient.tables.near_pictures import NearPictures
 from mmorient.tables.problems import Finding, Problem, TableError, list_problems, stop_on_problems
@@ -145,7 +145,7 @@ def hold_out(
     """
     duplicates = find_duplicates(memes.pictures.fingerprints, memes.texts, near)
     groups = group_rows(len(memes), [pair for pairs in duplicates.values() for pair in pairs])
-    columns = [_indicators(memes.labels[name], spec) for name, spec in specs.items()]
+    columns = [toolkit_kind(spec).strata(spec, memes.labels[name]) for name, spec in specs.items()]
     held = stratify(groups, np.concatenate(columns, axis=1), share, np.random.default_rng(seed))
     if held.all() or not held.any():
         raise TableError(
@@ -191,15 +191,6 @@ def stratify(groups: np.ndarray, classes: np.ndarray, share: float, rng: np.rand
         smallest = np.bincount(group).argmin()
         chosen[smallest] = not chosen[smallest]
     return chosen[group]
-
-
-def _indicators(labels: list[Label], spec: TaskSpec) -> np.ndarray:
-    """(rows, classes) booleans; rows that are not labelled are of no class."""
-    indicators = np.zeros((len(labels), spec.num_labels), dtype=bool)
-    for row, label in enumerate(labels):
-        if is_labelled(label):
-            indicators[row] = label if isinstance(label, list) else np.arange(spec.num_labels) == label
-    return indicators
 
 
 def _read_tables(data: DataArguments) -> tuple[dict[str, list[Table]], dict[str, int]]:

@@ -1,9 +1,13 @@
 """Predictions made up for the tests of the report."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from mmorient.kinds.kinds import toolkit_kind
+from mmorient.report.numbers import task_numbers
+from mmorient.scoring.task_predictions import TaskPredictions, labelled_rows
 from modeling_mmorient.task_specs import TaskSpec
 
 
@@ -44,3 +48,13 @@ def multi_label(
     decisions = (probabilities > 0.5).astype(int)
     spec = TaskSpec(name, labels, "multilabel")
     return Predictions(spec, probabilities, decisions, truth, (truth != -100).all(-1))
+
+
+def reliability(predictions: Any) -> dict[str, Any]:
+    """How often what is probable is true, of a task with probabilities."""
+    return task_numbers(predictions)["reliability"]
+
+
+def macro_f1(predictions: TaskPredictions) -> float:
+    """Of the labelled rows."""
+    return toolkit_kind(predictions.spec).metrics(labelled_rows(predictions))["macro_f1"]

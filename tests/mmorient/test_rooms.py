@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[2]
 # From the ground floor up. Rooms of one floor do not import each other.
 FLOORS = (
     {"files", "samples"},
+    {"kinds"},
     {"recipes"},
     {"tables", "features"},
     {"prediction"},

@@ -6,11 +6,11 @@ import torch
 from modeling_mmorient.multitask import (
     MultifeatureLearner,
     MultitaskHeads,
-    OrdinalHead,
     UncertaintyWeighting,
     multitask_loss,
     task_loss,
 )
+from modeling_mmorient.ordinal_head import OrdinalHead
 from modeling_mmorient.task_specs import TaskSpec, parse_tasks
 
 TASKS = {

@@ -15,12 +15,12 @@ from transformers import AutoModel, AutoProcessor
 from mmorient.commands.train import main
 from mmorient.features.batches import raw_inputs
 from mmorient.recipes.recipe import parse_recipe
-from mmorient.scoring.reliability import reliability
 from mmorient.scoring.task_predictions import TaskPredictions
 from mmorient.tables.splits import checked_splits
 from modeling_mmorient import __version__
 from modeling_mmorient.task_specs import parse_tasks
 from tests.mmorient.fitting.test_train import frozen_recipe
+from tests.mmorient.predictions_samples import reliability
 
 TASKS = {
     "sarcasm": {"labels": ["no", "yes"]},

@@ -19,7 +19,7 @@ from mmorient.fitting.assemble import train_tokenizer
 from mmorient.fitting.train import build_run
 from mmorient.recipes.recipe import parse_recipe
 from mmorient.samples.memes import draw_memes
-from mmorient.scoring.scores import majority_scores
+from mmorient.scoring.scores import baseline_scores
 
 ROOT = Path(__file__).parents[3]
 RECIPE = "training/recipes/quickstart.yaml"
@@ -149,7 +149,8 @@ def frozen_recipe(folder: Path, rows: int = 72, **recipe: object) -> list[str]:
 def test_frozen_features_weights_and_baseline_are_those_of_the_right_rows(tmp_path: Path) -> None:
     run = build_run(parse_recipe(frozen_recipe(tmp_path)))
     trainer, processor = run.trainer, run.trainer.processing_class
-    majority = majority_scores(run.tables["training"]["labels"][:], run.tables["validation"]["labels"][:])
+    labels = (run.tables[name]["labels"][:] for name in ("training", "validation"))
+    majority = baseline_scores(trainer.model.config.task_specs, *labels)["majority"]
     tables = {
         name: list(csv.DictReader((tmp_path / "memes" / f"{name}.csv").open()))
         for name in ("train", "validation")

@@ -8,8 +8,7 @@ import pytest
 
 from mmorient.report.charts import Chart, degree_chart, line_chart, reliability_chart
 from mmorient.report.numbers import graph_numbers
-from mmorient.scoring.reliability import reliability
-from tests.mmorient.predictions_samples import multi_label, single_label
+from tests.mmorient.predictions_samples import multi_label, reliability, single_label
 
 DEGREES = np.array([0, 0, 1, 5, 90])
 

@@ -11,9 +11,8 @@ from sklearn.metrics import confusion_matrix, multilabel_confusion_matrix, preci
 from transformers.trainer_utils import IntervalStrategy
 
 from mmorient.report.numbers import curves, graph_numbers, plain, task_numbers
-from mmorient.scoring.reliability import reliability
 from modeling_mmorient.task_specs import TaskSpec
-from tests.mmorient.predictions_samples import Predictions, multi_label, single_label
+from tests.mmorient.predictions_samples import Predictions, multi_label, reliability, single_label
 
 
 def test_json_types_hold_no_number_that_is_none() -> None:

@@ -7,10 +7,9 @@ import pytest
 from scipy.special import log_softmax, softmax
 
 from mmorient.scoring.decision_fitting import fit_decisions
-from mmorient.scoring.reliability import reliability
-from mmorient.scoring.scores import task_score
 from mmorient.scoring.task_predictions import TaskPredictions
 from modeling_mmorient.task_specs import TaskSpec, parse_tasks
+from tests.mmorient.predictions_samples import macro_f1, reliability
 
 SPECS = parse_tasks(
     {
@@ -87,8 +86,7 @@ def test_a_threshold_separates_what_one_half_does_not() -> None:
     assert spec.thresholds is not None
     new_logits, new_labels = shifted(4000, 1)
     before, after = (
-        task_score(TaskPredictions.from_logits(each, new_logits, new_labels).decisions, new_labels)
-        for each in (SPECS["funny"], spec)
+        macro_f1(TaskPredictions.from_logits(each, new_logits, new_labels)) for each in (SPECS["funny"], spec)
     )
     assert after > before + 0.1
 
@@ -137,8 +135,7 @@ def test_thresholds_never_lower_macro_f1_on_the_rows_they_were_fitted_on(seed: i
     for name, spec in fitted.items():
         half = TaskSpec(name, spec.labels, spec.kind, temperature=spec.temperature)
         before, after = (
-            task_score(TaskPredictions.from_logits(each, logits[name], labels[name]).decisions, labels[name])
-            for each in (half, spec)
+            macro_f1(TaskPredictions.from_logits(each, logits[name], labels[name])) for each in (half, spec)
         )
         assert after >= before
 
@@ -152,8 +149,7 @@ def test_where_one_half_is_best_little_is_lost_on_other_rows() -> None:
         logits, labels = calibrated(spec, 100, seed)
         fitted = fit_decisions({"funny": spec}, {"funny": logits}, {"funny": labels}).specs["funny"]
         before, after = (
-            task_score(TaskPredictions.from_logits(each, new_logits, new_labels).decisions, new_labels)
-            for each in (spec, fitted)
+            macro_f1(TaskPredictions.from_logits(each, new_logits, new_labels)) for each in (spec, fitted)
         )
         losses.append(before - after)
         unchanged += fitted.thresholds is None

@@ -9,15 +9,17 @@ import pytest
 from sklearn.metrics import accuracy_score, f1_score
 from transformers import EvalPrediction
 
-from mmorient.scoring.reliability import reliability
 from mmorient.scoring.scores import (
-    compute_metrics,
-    majority_scores,
+    baseline_scores,
+    metrics_of,
     score_table,
     scores,
 )
 from mmorient.scoring.task_predictions import TaskDecisions, TaskPredictions, task_predictions
 from modeling_mmorient.task_specs import TaskSpec, parse_tasks
+from tests.mmorient.predictions_samples import reliability
+
+TASKS = parse_tasks({"a": ["x", "y"], "b": ["x", "y"], "m": {"labels": ["x", "y"], "kind": "multilabel"}})
 
 
 def test_metrics_are_macro_f1_over_labeled_rows_and_their_mean() -> None:
@@ -30,14 +32,15 @@ def test_metrics_are_macro_f1_over_labeled_rows_and_their_mean() -> None:
         "macro_f1_a": f1_score(labels["a"], logits["a"].argmax(-1), average="macro"),
         "macro_f1_b": f1_score(labels["b"][known], logits["b"].argmax(-1)[known], average="macro"),
     }
-    metrics = compute_metrics(EvalPrediction(predictions=logits, label_ids=labels))
+    specs = parse_tasks({"a": ["x", "y", "z"], "b": ["x", "y"]})
+    metrics = metrics_of(specs)(EvalPrediction(predictions=logits, label_ids=labels))
     assert metrics == pytest.approx({**expected, "macro_f1": np.mean(list(expected.values()))})
 
 
 def test_a_task_without_a_label_has_no_score_and_no_part_in_the_mean() -> None:
     logits = {"a": np.eye(2), "b": np.eye(2)}
     labels = {"a": np.array([0, 1]), "b": np.array([-100, -100])}
-    assert compute_metrics(EvalPrediction(predictions=logits, label_ids=labels)) == {
+    assert metrics_of(TASKS)(EvalPrediction(predictions=logits, label_ids=labels)) == {
         "macro_f1_a": 1.0,
         "macro_f1": 1.0,
     }
@@ -49,7 +52,9 @@ def test_a_multilabel_task_has_the_mean_f1_of_its_labels() -> None:
     truth[::4] = -100
     known = truth[:, 0] != -100
     scores = [f1_score(truth[known, index], logits[known, index] > 0) for index in range(3)]
-    metrics = compute_metrics(EvalPrediction(predictions={"a": logits}, label_ids={"a": truth}))
+    metrics = metrics_of({"a": SPECS["about"]})(
+        EvalPrediction(predictions={"a": logits}, label_ids={"a": truth})
+    )
     assert metrics["macro_f1_a"] == pytest.approx(np.mean(scores))
 
 
@@ -58,22 +63,22 @@ def test_logits_that_are_no_numbers_are_no_answer(broken: float) -> None:
     logits = {"a": np.array([[0.0, 1.0], [broken, 0.0]]), "m": np.zeros((2, 2))}
     labels = {"a": np.array([1, 0]), "m": np.zeros((2, 2), int)}
     with pytest.raises(ValueError, match=r"task 'a' has logits that are not finite in 1 of 2 rows, .* row 1"):
-        compute_metrics(EvalPrediction(predictions=logits, label_ids=labels))
+        metrics_of(TASKS)(EvalPrediction(predictions=logits, label_ids=labels))
 
 
 def test_the_majority_of_a_multilabel_task_is_that_of_each_label() -> None:
     train = [{"a": [1, 0]}, {"a": [1, 1]}, {"a": [0, 0]}, {"a": [-100, -100]}]
     validation = [{"a": [1, 1]}, {"a": [0, 0]}, {"a": [-100, -100]}]
     # Always [1, 0]: F1 is 2/3 for the first label and 0 for the second.
-    assert majority_scores(train, validation) == {"a": pytest.approx(1 / 3)}
+    specs = parse_tasks({"a": {"labels": ["x", "y"], "kind": "multilabel"}})
+    assert baseline_scores(specs, train, validation) == {"majority": {"a": pytest.approx(1 / 3)}}
 
 
 def test_the_majority_is_that_of_the_training_rows() -> None:
     train = [{"a": 1}, {"a": 1}, {"a": 0}, {"a": -100}]
     validation = [{"a": 0}, {"a": 0}, {"a": 1}, {"a": -100}]
-    assert majority_scores(train, validation) == {
-        "a": pytest.approx(f1_score([0, 0, 1], [1, 1, 1], average="macro"))
-    }
+    expected = pytest.approx(f1_score([0, 0, 1], [1, 1, 1], average="macro"))
+    assert baseline_scores({"a": TASKS["a"]}, train, validation) == {"majority": {"a": expected}}
 
 
 SPECS = parse_tasks(
@@ -151,7 +156,7 @@ def test_a_task_without_a_labelled_row_is_shown_without_scores() -> None:
     results = scores({"mood": mood, "level": nothing}, resamples=20)
     assert set(results["tasks"]["level"].values()) == {0, None}
     assert results["macro_f1"] == results["tasks"]["mood"]["macro_f1"]
-    table = score_table(results, {"mood": 0.2})
+    table = score_table(results, {"majority": {"mood": 0.2}})
     assert table.splitlines()[2].split() == ["level", *6 * ["-"], "0"]
     empty = scores({"level": nothing}, resamples=20)
     assert empty["macro_f1"] is None and empty["macro_f1_interval"] is None
@@ -191,7 +196,9 @@ def test_the_table_shows_every_task_and_the_mean() -> None:
         "many": certain([[0.9, 0.1], [0.1, 0.9]], [[1, 0], [1, 1]], "multilabel"),
         "decided": TaskDecisions(TaskSpec("decided", ("x", "y")), np.array([0, 0]), np.array([1, 1])),
     }
-    table = score_table(scores(predictions, resamples=20), {"a": 0.5, "many": 0.25, "decided": 0.0})
+    table = score_table(
+        scores(predictions, resamples=20), {"majority": {"a": 0.5, "many": 0.25, "decided": 0.0}}
+    )
     header, *lines, note = table.splitlines()
     assert [column.strip() for column in header.split("  ") if column] == [
         *("task", "macro-F1", "95% interval", "weighted F1", "accuracy", "ECE", "majority class", "rows")

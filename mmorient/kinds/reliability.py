@@ -4,31 +4,25 @@ from typing import Any
 
 import numpy as np
 
-from mmorient.scoring.task_predictions import TaskPredictions
-
 # Of the confidence, of equal width.
 CONFIDENCE_BINS = 15
 
 
-def reliability(predictions: TaskPredictions) -> dict[str, Any]:
+def reliability(confidence: np.ndarray, right: np.ndarray) -> dict[str, Any]:
     r"""How often what is probable is true (Guo et al., On Calibration of Modern Neural Networks, 2017).
 
         ECE = \sum_b n_b / n |accuracy_b - confidence_b|
 
-    over `CONFIDENCE_BINS` bins of equal width, each with its upper edge. The confidence is the probability
-    of the most probable class and the accuracy how often that class is the true one. For a multi-label task
-    every pair of a row and a label counts: the label's probability, and how often the label holds.
+    over `CONFIDENCE_BINS` bins of equal width, each with its upper edge.
+
+    Args:
+        confidence: (n,) probabilities.
+        right: (n,) bool: whether what they are of is true.
 
     Returns:
         `error` (ECE, None without a row), `count`, `not_finite` (probabilities left out), and `bins` of
         `low`, `high`, `count`, `confidence`, `accuracy` (None in an empty bin).
     """
-    known = predictions.known
-    probabilities, truth = predictions.probabilities[known], predictions.labels[known]
-    if predictions.spec.kind == "multilabel":
-        confidence, right = probabilities.reshape(-1), truth.reshape(-1) == 1
-    else:
-        confidence, right = probabilities.max(-1), probabilities.argmax(-1) == truth
     finite = np.isfinite(confidence)
     confidence, right = confidence[finite].astype(np.float64), right[finite]
     index = np.clip(np.ceil(confidence * CONFIDENCE_BINS).astype(int) - 1, 0, CONFIDENCE_BINS - 1)
