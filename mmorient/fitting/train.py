@@ -16,6 +16,7 @@ from mmorient.fitting.assemble import assemble
 from mmorient.fitting.checkpoints import has_ended, only_run, start_or_resume
 from mmorient.fitting.finishing import finish
 from mmorient.fitting.references import OwnReferences, ReferenceRows, fit_votes, own_places
+from mmorient.fitting.run_log import logged_to
 from mmorient.fitting.trainer import MultitaskTrainer
 from mmorient.recipes.arguments import DataArguments
 from mmorient.recipes.recipe import Recipe
@@ -162,14 +163,15 @@ def leave_tables(run: Run, data: DataArguments) -> None:
 
 def carry_out(recipe: Recipe) -> None:
     """Do what a recipe asks for, from the tables to the report."""
-    set_seed(recipe.training.seed)
-    run = build_run(recipe)
-    first = run.trainer.is_world_process_zero()
-    with only_run(Path(str(recipe.training.output_dir))) if first else nullcontext():
-        train(run, recipe)
-        summary = finish(run.trainer, run.tables, run.rows, recipe.identity, run.notes)
-        if first:
-            leave_tables(run, recipe.data)
-    if summary:
-        print(f"\n{summary}")
-    run.trainer.end_processes()
+    folder, first = Path(str(recipe.training.output_dir)), recipe.training.process_index == 0
+    with logged_to(folder, first):
+        set_seed(recipe.training.seed)
+        run = build_run(recipe)
+        with only_run(folder) if first else nullcontext():
+            train(run, recipe)
+            summary = finish(run.trainer, run.tables, run.rows, recipe.identity, run.notes)
+            if first:
+                leave_tables(run, recipe.data)
+        if summary:
+            print(f"\n{summary}")
+        run.trainer.end_processes()

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel, Trainer, TrainerState
+from transformers import PreTrainedModel, PrinterCallback, ProgressCallback, Trainer, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
@@ -19,6 +19,7 @@ from mmorient.files.disk_failures import naming
 from mmorient.files.whole_files import write_text
 from mmorient.fitting.checkpoint_weights import load_weights
 from mmorient.fitting.checkpoints import find_damage, remove_older, seal
+from mmorient.fitting.epoch_table import EpochTable
 from mmorient.fitting.references import ReferenceRows, calibrate_thresholds, fill_references
 from modeling_mmorient.features import GraphHealth
 from modeling_mmorient.task_kinds import kind_of
@@ -55,6 +56,11 @@ class MultitaskTrainer(Trainer):
                 "a single GPU (CUDA_VISIBLE_DEVICES=0)."
             )
         self.model_accepts_loss_kwargs = True
+        for shown in (ProgressCallback, PrinterCallback):
+            self.remove_callback(shown)
+        self.add_callback(EpochTable(self._latest))
+        self._loss_since_row: torch.Tensor | None = None
+        self._batches_since_row = 0
         self._graph_health: dict[str, GraphHealth] | None = None
         self._warned: set[tuple[str, str]] = set()
         self._degrees: dict[str, list[torch.Tensor]] = {}
@@ -125,6 +131,21 @@ class MultitaskTrainer(Trainer):
             self._graph_health = outputs.graph_health
             self._remember_degrees()
         return (loss, outputs) if return_outputs else loss
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """As `Trainer.training_step`; sums the losses for the table that is shown."""
+        loss = super().training_step(*args, **kwargs)
+        self._loss_since_row = loss if self._loss_since_row is None else self._loss_since_row + loss
+        self._batches_since_row += 1
+        return loss
+
+    def _latest(self) -> tuple[float | None, dict[str, float]]:
+        """The mean loss of this process's steps since the call before, and the latest mean degrees."""
+        steps = self._batches_since_row / self.args.gradient_accumulation_steps
+        total, self._loss_since_row, self._batches_since_row = self._loss_since_row, None, 0
+        health = self._graph_health or {}
+        degrees = {modality: graph.mean_degree.item() for modality, graph in health.items()}
+        return None if total is None else total.item() / steps, degrees
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """As `Trainer.evaluate`, leaving the random state as it was: every data loader draws a seed."""

@@ -18,13 +18,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
+from mmorient.files.kept_at_home import keep_at_home
 from mmorient.files.whole_files import write_text
 from mmorient.tables.memes import Memes
 from mmorient.tables.picture_fingerprints import file_digest
 from mmorient.tables.stream import HUB_PREFIX
 from mmorient.tables.table import Table
 
-SPLITS, IGNORED = "splits.csv", ".gitignore"
+SPLITS = "splits.csv"
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def split_rows(parts: Mapping[str, Memes], references: str | None) -> list[Split
 
 def write_splits(folder: Path, rows: Iterable[SplitRow]) -> str:
     """Write `splits.csv` into a run's folder, and keep it out of its uploads; the file's SHA-256."""
-    _keep_at_home(folder)
+    keep_at_home(folder, SPLITS)
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([field.name for field in fields(SplitRow)])
@@ -135,14 +136,6 @@ def read_split_rows(folder: Path, digest: str | None) -> list[SplitRow] | None:
             "back, or remove it."
         )
     return [SplitRow(*line) for line in lines]
-
-
-def _keep_at_home(folder: Path) -> None:
-    """List `splits.csv` among what Git and the Hub's uploads leave out."""
-    path = folder / IGNORED
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    if f"/{SPLITS}" not in lines:
-        write_text(path, "\n".join([*lines, f"/{SPLITS}"]) + "\n")
 
 
 def _row_names(table: Table) -> list[tuple[str, str]]:

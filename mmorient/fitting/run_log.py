@@ -1,0 +1,71 @@
+"""A run's log file: what libraries report that says nothing to who runs them."""
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from transformers.utils import logging as transformers_logging
+
+from mmorient.files.kept_at_home import keep_at_home
+
+RUN_LOG = "run.log"
+_LIBRARIES = ("transformers", "datasets", "accelerate", "huggingface_hub", "py.warnings")
+
+
+class _File(logging.FileHandler):
+    """Opened with its first record; where it cannot be written, the run goes on without it."""
+
+    def _open(self):  # type: ignore[no-untyped-def]
+        folder = Path(self.baseFilename).parent
+        folder.mkdir(parents=True, exist_ok=True)
+        keep_at_home(folder, RUN_LOG)
+        return super()._open()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            super().emit(record)
+        except OSError:
+            self.handleError(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        pass
+
+
+@contextmanager
+def logged_to(folder: Path, writes: bool = True) -> Iterator[None]:
+    """Send what libraries log and warn to `run.log` of a run's folder, and hide their bars, for a while.
+
+    Errors are shown as well. The file stays out of uploads of the folder, since it names folders of the
+    machine.
+
+    Args:
+        folder: The run's `output_dir`.
+        writes: Whether this process writes the file; of several the first one does.
+    """
+    file: logging.Handler = (
+        _File(folder / RUN_LOG, encoding="utf-8", delay=True) if writes else logging.NullHandler()
+    )
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    shown = logging.StreamHandler(sys.stderr)
+    shown.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in _LIBRARIES]
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_default_handler()
+    transformers_logging.disable_progress_bar()
+    logging.captureWarnings(True)
+    for logger in loggers:
+        logger.addHandler(file)
+        logger.addHandler(shown)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeHandler(file)
+            logger.removeHandler(shown)
+        file.close()
+        logging.captureWarnings(False)
+        if bars:
+            transformers_logging.enable_progress_bar()
+        transformers_logging.enable_default_handler()
