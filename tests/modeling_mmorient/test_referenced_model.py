@@ -222,6 +222,27 @@ def test_training_sees_the_neighbors_that_evaluation_sees(make_known, make_input
     assert all(parameter.grad.abs().sum() > 0 for parameter in model.votes.parameters())
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
+def test_in_training_rows_are_no_neighbors_of_references_that_equal_them(dtype, make_known, make_inputs):
+    """A plain `Trainer` does not say which references its rows are."""
+    model = make_known(bank_dtype=dtype, use_hima_stage2=False, modality_dropout=0.0)
+    rows = {**make_inputs("features", 12, seed=7), "image_present": torch.arange(12) != 3}
+    model.add_references(row_of(rows, 5), ["copy"])
+    own = torch.stack([torch.arange(12), torch.full((12,), -1)], -1)
+    own[5, 1] = 12
+    rows["text_embeds"][8] = rows["text_embeds"][9]  # with the picture of one and the text of another: none
+    own[8] = -1
+    with torch.no_grad():
+        evaluated = model(**rows, output_neighbors=True).neighbors
+        model.train()
+        told = model(**rows, own_reference=own, output_neighbors=True).neighbors
+        found = model(**rows, output_neighbors=True).neighbors
+    assert evaluated["text"].indices[:, 0].tolist() == [*range(8), 9, *range(9, 12)]
+    for graph, neighbors in found.items():
+        assert torch.equal(neighbors.indices, told[graph].indices)
+    assert {5, 12}.isdisjoint(found["image"].indices[5].tolist()) and found["text"].indices[8, 0] == 9
+
+
 @pytest.mark.parametrize("remembered", [False, True])
 def test_health_is_that_of_the_rows_that_have_the_modality(remembered, make_known, make_inputs):
     inputs = {**make_inputs("features", 12, seed=7), "image_present": torch.arange(12) != 3}
