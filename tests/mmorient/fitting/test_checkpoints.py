@@ -110,6 +110,23 @@ def test_a_checkpoint_that_cannot_be_read_at_the_moment_is_set_aside(
     assert start_or_resume(output, IDENTITY, restart=False) == output / "checkpoint-10"
 
 
+def test_a_checkpoint_whose_folder_cannot_be_listed_at_the_moment_is_set_aside(
+    output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    list_folder = os.listdir
+
+    def fail(path: Path) -> list[str]:
+        if path == output / "checkpoint-10":
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(path))
+        return list_folder(path)
+
+    (output / "checkpoint-10" / "trainer_state.json").unlink()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "listdir", fail)
+        assert start_or_resume(output, IDENTITY, restart=False) == output / "checkpoint-4"
+    assert (output / "set-aside-checkpoint-10" / "model.safetensors").is_file()
+
+
 def test_what_was_set_aside_stays(output: Path) -> None:
     for _ in range(2):
         (output / "checkpoint-10" / "trainer_state.json").write_text("changed")
