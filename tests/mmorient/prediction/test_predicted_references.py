@@ -89,7 +89,7 @@ def test_rows_that_are_others_than_in_the_run_are_errors(trained: Path, tmp_path
     with (trained / "memes" / "train.csv").open(newline="") as file:
         table = list(csv.DictReader(file))
     rows = sorted(int(line["row"]) for line in lines(trained) if line["split"] == "test")
-    table[rows[0] - 2]["text"] = "something else"
+    table[rows[0] - 2]["text"] = "something\nelse"
     picture = tmp_path / "memes" / table[rows[1] - 2]["image"]
     shutil.copy(tmp_path / "memes" / table[rows[2] - 2]["image"], picture)
     write_rows(tmp_path / "memes" / "train.csv", table)
@@ -97,7 +97,7 @@ def test_rows_that_are_others_than_in_the_run_are_errors(trained: Path, tmp_path
     summary, found = predicted(tmp_path, tmp_path / "test.csv", "--split", "test", model=model)
     assert [row["error"].partition(":")[0] for row in found[:3]] == [
         f"changed row, row {rows[0]}",
-        f"changed row, row {rows[1]}",
+        f"changed row, row {rows[1]} (line {rows[1] + 1})",
         "",
     ]
     assert not found[0]["predicted.sarcasm"] and "2 changed row" in summary
