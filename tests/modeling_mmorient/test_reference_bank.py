@@ -258,6 +258,34 @@ def neighbor_sum(bank, modality, neighbors):
     return neighborhood.weighted_sum(neighborhood.weights)
 
 
+@pytest.mark.parametrize("modality", ["image", "text"])
+def test_neighbors_of_references_are_sought_once_and_anew_for_any_other_question(modality, monkeypatch):
+    bank, places = filled_bank(12), torch.arange(12)
+    search, sought = bank.search, []
+
+    def count(modality, queries, *rest, **options):
+        sought.append(len(queries))
+        return search(modality, queries, *rest, **options)
+
+    monkeypatch.setattr(bank, "search", count)
+    embeds, own = bank.embeds(modality, places), torch.stack([places, places ^ 1], -1)
+    present, everyone = bank.present[modality], torch.ones(12, dtype=torch.bool)
+    question = (embeds, present, 2, None, places)
+    others = [
+        (embeds.flip(0), present, 2, None, places),  # encoders that are trained
+        (embeds + 1.0, everyone, 2, None, places),
+        (embeds, present, 3, None, places),
+        (embeds, present, 2, 0.3, places),
+        (embeds, present, 2, None, own),  # with a copy of each
+        (embeds[5:9], present[5:9], 2, None, places[5:9]),
+    ]
+    for asked in (question, question, *others, question):
+        found, expected = bank.neighbors(modality, *asked), search(modality, *asked)
+        assert torch.equal(found.indices, expected.indices)
+        assert torch.equal(found.similarities, expected.similarities)
+    assert sought[:2] == [12, 0]
+
+
 def test_sum_over_neighbors_matches_plain_python():
     bank = filled_bank(12)
     queries = random_embeds(5, seed=3)["text"]

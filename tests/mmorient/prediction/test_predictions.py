@@ -136,6 +136,7 @@ NONSENSE: dict[str, tuple[str, str | bytes, list[str]]] = {
         HEADER.encode() + b"a.png,caf\xe9,1\na.png,y,2\n",
         ["malformed row: it is not UTF-8", ""],
     ),
+    "a long text": ("t.csv", HEADER + f"a.png,{'x' * 200_000},1\na.png,y,2\n", ["", ""]),
     "a huge cell": (
         "t.csv",
         HEADER + f"a.png,{'x' * 2**24}x,1\na.png,y,2\n",

@@ -34,6 +34,8 @@ def test_json_lines_are_read_with_their_encoding(tmp_path: Path) -> None:
     ("name", "content", "remedy"),
     [
         ("t.csv", CONTENT.encode("utf-16"), "it is UTF-16: set `encoding` to utf-16"),
+        ("t.csv", "\ufeff文\n字\n".encode("utf-16-be"), "it is UTF-16: set `encoding` to utf-16"),
+        ("t.csv", "\ufeff文\n字\n".encode("utf-16-le"), "it is UTF-16: set `encoding` to utf-16"),
         ("t.csv", CONTENT.encode("utf-32"), "it is UTF-32: set `encoding` to utf-32"),
         ("t.csv", CONTENT.encode("utf-16-le"), "it is UTF-16-LE: set `encoding` to utf-16-le"),
         ("t.tsv", CONTENT.encode("utf-16-be"), "it is UTF-16-BE: set `encoding` to utf-16-be"),

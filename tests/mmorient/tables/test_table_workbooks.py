@@ -33,7 +33,8 @@ def test_rows_are_numbered_as_in_the_sheet_and_cells_keep_their_kind(tmp_path: P
     table = read_table("t.xlsx", tmp_path)
     assert list(table.columns) == ["image", "text", "7"]
     assert table.cells("image") == ["a.png", None, "c.png"] and table.cells("text") == ["x\ny", 2.5, None]
-    assert table.cells("7") == [1, day, True] and table.where([2]) == "row 4"
+    assert [repr(cell) for cell in table.cells("7")] == ["1", repr(day), "True"]  # 1 is no 1.0
+    assert table.where([2]) == "row 4"
     chunks = list(open_table("t.xlsx", tmp_path).chunks(2))
     assert [list(chunk.numbers) for chunk in chunks] == [[2, 3], [4]]
 
