@@ -20,6 +20,7 @@ BROKEN: list[tuple[str, str | bytes, list[str], str]] = [
     ("t.csv", "image,text,text\na.png,x,y\n", [], "a name of its own"),
     ("t.csv", "picture,text\na.png,x\n", [], r"no column 'image': its columns are .*--image_column"),
     ("t.csv", "image,caption\na.png,x\n", [], r"no column 'text'"),
+    ("t.csv", "image;text\na.png;x\n", [], r"no column 'image'.* 1 of ';': set `delimiter` to ';'"),
     ("t.csv", "image,text,error\na.png,x,y\n", [], r"the columns \['error'\] would be in the output twice"),
     ("t.csv", "image,text,predicted.mood\na.png,x,y\n", [], r"\['predicted.mood'\] .*: rename them"),
     ("t.csv", "image,text\na.png,x\n", ["--image_dir", "/nowhere"], "no picture folder at /nowhere"),
