@@ -108,6 +108,16 @@ def test_hashes_are_near_up_to_the_last_bit(bits: int, parts: int, seed: int) ->
     assert found == ([(0, 1)] if bits == 20 else [])
 
 
+@pytest.mark.parametrize("shared", range(21))
+def test_hashes_that_share_a_single_part_are_found_by_it(
+    shared: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(near_pictures, "LOOKUP_COST", 0)
+    bits = np.zeros((2, 256), dtype=np.uint8)
+    bits[1, [part for part in range(21) if part != shared]] = 1
+    assert near_pairs(np.packbits(bits, axis=1), np.zeros((2, 256, 3), dtype=np.uint8)) == [(0, 1)]
+
+
 @pytest.mark.parametrize(("worst", "near"), [(20, True), (21, False)])
 def test_cells_are_near_up_to_the_limit(worst: int, near: bool) -> None:
     cells = np.zeros((2, 256, 3), dtype=np.uint8)
