@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import PreTrainedModel, SwinConfig, ViTConfig
+from transformers import PreTrainedModel, SwinConfig, TrainingArguments, ViTConfig
 
 from mmorient.fitting.checkpoint_weights import load_weights
+from training.checkpoints import seal
+from mmorient.fitting.trainer import MultitaskTrainer
 
 SMALL = {"image_size": 32, "patch_size": 16}
 VIT = ViTConfig(hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, **SMALL)
@@ -50,6 +52,22 @@ def test_every_weight_is_loaded_in_place(
     places = {name: weight.data_ptr() for name, weight in model.named_parameters()}
     request.getfixturevalue("no_second_model")
     load_weights(model, tmp_path)
+    assert all(torch.equal(values, model.state_dict()[name]) for name, values in state(saved).items())
+    assert {name: weight.data_ptr() for name, weight in model.named_parameters()} == places
+
+
+def test_the_best_model_is_loaded_in_place_wherever_the_run_was_moved(
+    make_model: Callable[..., Any], tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    saved, model = (make_model("vision", seed=seed, vision_config=VIT) for seed in (1, 2))
+    saved.save_pretrained(tmp_path / "checkpoint-1")
+    seal(tmp_path / "checkpoint-1")
+    arguments = TrainingArguments(str(tmp_path), report_to="none", use_cpu=True)
+    trainer = MultitaskTrainer(model=model, args=arguments)
+    trainer.state.best_model_checkpoint = "/elsewhere/checkpoint-1"
+    places = {name: weight.data_ptr() for name, weight in model.named_parameters()}
+    request.getfixturevalue("no_second_model")
+    trainer._load_best_model()
     assert all(torch.equal(values, model.state_dict()[name]) for name, values in state(saved).items())
     assert {name: weight.data_ptr() for name, weight in model.named_parameters()} == places
 
