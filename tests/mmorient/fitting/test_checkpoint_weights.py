@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedModel, SwinConfig, TrainingArguments, ViTConfig
 
 from mmorient.fitting.checkpoint_weights import load_weights
-from training.checkpoints import seal
+from mmorient.fitting.checkpoints import seal
 from mmorient.fitting.trainer import MultitaskTrainer
 
 SMALL = {"image_size": 32, "patch_size": 16}

@@ -11,7 +11,9 @@ import pytest
 from mmorient.commands.predict import parse
 from mmorient.commands.score import main as score
 from mmorient.commands.train import main
+from mmorient.prediction.known_references import known_references
 from mmorient.prediction.saved_models import load_saved_model
+from mmorient.tables.settings import TableSettings
 from tests.mmorient.fitting.test_train import frozen_recipe
 from tests.mmorient.predicting import read_output, run, write_rows
 
@@ -114,6 +116,12 @@ def test_a_split_needs_the_run_it_is_of(trained: Path, tmp_path: Path) -> None:
         predicted(trained, tmp_path / "out.csv", "--split", "test", model=tmp_path / "model")
     with pytest.raises(SystemExit):
         parse(["model", "table", "output.csv", "--split", "test", "--text_columns", "text"])
+
+
+def test_the_runs_own_list_tells_references_by_picture_and_text(trained: Path) -> None:
+    model, _ = load_saved_model(str(trained / "out"))
+    known = known_references(str(trained / "out"), model, TableSettings.load(str(trained / "out")))
+    assert known.digests == {line["digest"] for line in lines(trained) if line["split"] == "training"}
 
 
 @pytest.mark.parametrize("without_splits", [True, False])
