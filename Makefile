@@ -14,7 +14,7 @@ OLDEST := 5.17.0
 NEWEST := 5.23.0
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test slow style quality attack conformance bench scatter clean
+.PHONY: help quickstart test slow style quality attack conformance wheel bench scatter clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -46,6 +46,9 @@ attack: $(INSTALLED)-test ## Attack everything that takes input, at length, and 
 conformance: $(INSTALLED)-conformance ## Run transformers' own test suites at its oldest and newest supported release
 	$(BIN)/python tests/conformance/run.py --transformers $(OLDEST) $(NEWEST)
 	PYTHONPATH=.conformance/$(OLDEST)/site $(PYTEST) tests/modeling_mmorient
+
+wheel: $(INSTALLED)-conformance ## Build wheel and source distribution, and try the wheel in an empty environment
+	$(BIN)/python tests/installation/run.py
 
 bench: $(INSTALLED)-test ## Print the tables of benchmarks/
 	$(STEADY_MALLOC) $(BIN)/python benchmarks/graph_aggregation.py

@@ -178,7 +178,11 @@ class MMOrientConfig(PretrainedConfig):
                 f"`learner_hidden_sizes` is {shown(self.learner_hidden_sizes)}: give a list of whole numbers."
             )
         self.learner_hidden_sizes = list(self.learner_hidden_sizes)
+        names_classes = getattr(self, "id2label", None) is not None or kwargs.get("num_labels") is not None
         super().__post_init__(**kwargs)
+        if not names_classes:
+            # Transformers' two labels LABEL_0 and LABEL_1 would be none of any task's.
+            self.id2label = self.label2id = None
         # One composite model has one dtype: an encoder's own (a float16 checkpoint's, say) would
         # otherwise build that encoder alone in it.
         for role in ENCODER_ROLES:

@@ -10,6 +10,7 @@ from mmorient.commands.running import run
 # In the order of their use; each is a module of this package with a `main`.
 COMMANDS = {
     "samples": "draw sample memes to try everything on",
+    "init": "write a recipe for a table, guessing what its columns are",
     "inspect": "show what a recipe finds in its tables",
     "train": "train a model as a recipe says",
     "label": "label one meme",

@@ -1,5 +1,6 @@
 import copy
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -256,3 +257,17 @@ def test_a_caller_may_choose_an_attention_that_a_file_may_not(make_config, tmp_p
 def test_no_path_of_an_encoder_is_saved(tmp_path):
     config = MMOrientConfig(text_config=BertConfig(name_or_path="/home/somebody/bert"))
     assert "somebody" not in config.to_json_string()
+
+
+def test_names_of_classes_are_those_of_the_tasks_or_given_ones(tmp_path: Path) -> None:
+    config = MMOrientConfig(joint_config=None, text_config=None, tasks={"mood": ["bad", "good"]})
+    assert (config.id2label, config.label2id, config.num_labels) == (None, None, None)
+    config.save_pretrained(tmp_path)
+    assert MMOrientConfig.from_pretrained(tmp_path).id2label is None
+    assert "LABEL" not in (tmp_path / "config.json").read_text()
+    counted = MMOrientConfig(joint_config=None, text_config=None, num_labels=5)
+    assert list(counted.id2label) == [0, 1, 2, 3, 4]
+    counted.save_pretrained(tmp_path)
+    assert MMOrientConfig.from_pretrained(tmp_path).num_labels == 5
+    named = MMOrientConfig(joint_config=None, text_config=None, id2label={0: "a", 1: "b"})
+    assert named.id2label == {0: "a", 1: "b"}
