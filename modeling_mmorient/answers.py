@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
+from .calibration import decisions, probabilities
 from .task_kinds import kind_of
 from .task_specs import TaskSpec
 
@@ -80,3 +82,54 @@ def _thresholds(spec: TaskSpec) -> dict[str, float]:
         return dict(zip(labels, spec.thresholds, strict=True))
     # Of one of two classes the more probable one is the answer: there is no limit to show.
     return dict.fromkeys(labels, 0.5) if kind_of(spec).label_shape(spec) else {}
+
+
+class AnsweringModel:
+    """Part of the model with heads: from logits to answers in words."""
+
+    config: Any
+
+    def probabilities(self, logits: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Calibrated probabilities (batch_size, classes) by task, from the output's `logits`.
+
+        Of each class, summing to one; for `multilabel` of each label by itself. See `calibration.py`.
+        """
+        specs = self.config.task_specs
+        return {name: probabilities(specs[name], values) for name, values in logits.items()}
+
+    def decisions(self, probabilities: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """What the model answers: class indices (batch_size,) by task, from [`~probabilities`].
+
+        For `multilabel` (batch_size, labels) of 0 and 1. Where the tasks have thresholds, those decide.
+        """
+        specs = self.config.task_specs
+        return {name: decisions(specs[name], values) for name, values in probabilities.items()}
+
+    @torch.inference_mode()
+    def label(self, processor: Any, images: Any = None, text: Any = None) -> list[dict[str, Answer]]:
+        """What the model answers about memes, in words: label names with probabilities.
+
+        Args:
+            processor: Of this model, an [`MMOrientProcessor`].
+            images, text: As the processor takes them: an image and a text, or a list of each with an
+                entry for each row; None is a missing one.
+
+        Returns:
+            For each row the answers by task: `labels`, `probabilities` and, where they decide, `thresholds`.
+
+        Raises:
+            ValueError: If the model is in training mode, a row cannot be read, or an answer is not a number.
+
+        Example:
+
+        ```python
+        >>> model.label(processor, images="meme.png", text="what a lovely day")[0]["sentiment"].labels
+        ['positive']
+        ```
+        """
+        model: Any = self
+        if model.training:
+            raise ValueError("the model is in training mode: call `model.eval()` before.")
+        inputs = processor(images=images, text=text, return_tensors="pt").to(model.device)
+        probabilities = self.probabilities(model(**inputs).logits)
+        return name_answers(self.config.task_specs, probabilities, self.decisions(probabilities))

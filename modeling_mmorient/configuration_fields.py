@@ -1,13 +1,17 @@
-"""Which entries a configuration may have: a person's, and those of files that other releases wrote."""
+"""Which entries a configuration may have: those that a person gives, and those of files."""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from transformers import GenerationConfig, PretrainedConfig
+
+from .shown_values import shown
 
 # What transformers takes beside the fields of `PretrainedConfig`, and what stands in the files it writes.
 COMMON_NAMES = (
@@ -78,3 +82,46 @@ def split_unknown(entries: Mapping[str, Any], own: Iterable[str]) -> tuple[dict[
     unknown = unknown_names(entries, own)
     known = {name: value for name, value in entries.items() if name not in unknown}
     return known, {name: entries[name] for name in unknown if name not in dropped}
+
+
+def refuse_code(entries: Mapping[str, Any], keys: tuple[str, ...]) -> None:
+    """Raise a `ValueError` if entries of a configuration name code to load, under one of these keys."""
+    for key in (*keys, "code_revision", "trust_remote_code"):
+        if entries.get(key) is not None:
+            raise ValueError(
+                f"the configuration carries {shown(key)}: {shown(entries[key])}. It may not name code to "
+                "load; remove the entry, and choose in `from_pretrained`."
+            )
+
+
+def without_paths(values: Any) -> Any:
+    """Where an encoder once lay on somebody's disk is nobody else's business."""
+    if not isinstance(values, dict):
+        return values
+    return {key: "" if key == "_name_or_path" else without_paths(value) for key, value in values.items()}
+
+
+def read_configuration(path: Any) -> dict[str, Any]:
+    """The entries of a configuration's file.
+
+    Args:
+        path: Of the file, which exists.
+
+    Raises:
+        ValueError: If it holds no JSON object, or names another file, naming the file and what is wrong.
+    """
+    path = Path(path)
+    try:
+        entries = json.loads(path.read_bytes().decode("utf-8"))
+    # Neither text nor JSON; too deep for a parser; numbers of some thousand digits.
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{path} cannot be read as JSON in UTF-8 ({error}): it was cut short or altered; copy it again."
+        ) from None
+    if not isinstance(entries, dict):
+        raise ValueError(f"{path} holds no JSON object: it is no configuration; copy it again.")
+    if "configuration_files" in entries:
+        raise ValueError(
+            f"{path} has `configuration_files`, which name other files to read instead: remove the entry."
+        )
+    return entries

@@ -17,13 +17,15 @@ from .configuration_fields import (
     LOADING_NAMES,
     is_misspelt,
     nearest,
+    read_configuration,
+    refuse_code,
     refuse_unknown,
     split_unknown,
     unknown_names,
+    without_paths,
 )
-from .configuration_files import read_configuration
 from .configuration_limits import check_size
-from .encoder_kinds import build_encoder_config, encoder_widths
+from .encoder_kinds import build_encoder_config, check_roles, feature_widths
 from .shown_values import shown
 from .task_changes import carried_over
 from .task_specs import TaskSpec, parse_tasks
@@ -33,9 +35,6 @@ logger = logging.get_logger(__name__)
 ENCODER_ROLES = ("joint_config", "text_config", "vision_config")
 
 IMPLEMENTATIONS = ("attn_implementation", "experts_implementation")
-
-# The widths of the paper's features (section "Features"); used where no encoder says otherwise.
-PAPER_WIDTHS = {"image_embed_dim": 512, "text_embed_dim": 512, "region_dim": 2048, "token_dim": 768}
 
 MEME_TASKS = {
     "sentiment": ["negative", "neutral", "positive"],
@@ -165,7 +164,7 @@ class MMOrientConfig(PretrainedConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         if isinstance(self.joint_config, str) and self.joint_config == "default":
             self.joint_config = "clip" if self.vision_config is None else None
-        _refuse_code(kwargs, tuple(f"_{name}" for name in IMPLEMENTATIONS))
+        refuse_code(kwargs, tuple(f"_{name}" for name in IMPLEMENTATIONS))
         refuse_unknown(unknown_names(kwargs, type(self).__annotations__), type(self).__annotations__)
         check_common_fields({**vars(self), **kwargs})
         check_booleans(self)
@@ -188,8 +187,10 @@ class MMOrientConfig(PretrainedConfig):
         for role in ENCODER_ROLES:
             if (encoder_config := getattr(self, role)) is not None:
                 encoder_config.dtype = self.dtype
-        self._check_roles()
-        self._resolve_widths()
+        encoders = {role: getattr(self, role) for role in ENCODER_ROLES}
+        check_roles(encoders)
+        for field, width in feature_widths(encoders, vars(self)).items():
+            setattr(self, field, width)
         if self.graph_scope is None:
             self.graph_scope = "bank" if self.freeze_encoders else "batch"
         if self.use_votes is None:
@@ -252,7 +253,7 @@ class MMOrientConfig(PretrainedConfig):
         """
         # A caller may choose an attention; a file that does so could name code on the Hub.
         hidden = (f"_{name}" for name in IMPLEMENTATIONS)
-        _refuse_code(config_dict, (*IMPLEMENTATIONS, *hidden, "quantization_config"))
+        refuse_code(config_dict, (*IMPLEMENTATIONS, *hidden, "quantization_config"))
         own = cls.__annotations__
         entries, later = split_unknown(config_dict, own)
         replaced = {name: kwargs.pop(name) for name in list(kwargs) if name in own}
@@ -298,44 +299,5 @@ class MMOrientConfig(PretrainedConfig):
         output = super().to_dict()
         output["tasks"] = [spec.to_dict() for spec in self.task_specs.values()]
         for role in ENCODER_ROLES:
-            output[role] = _without_paths(output[role])
+            output[role] = without_paths(output[role])
         return output
-
-    def _check_roles(self) -> None:
-        if self.joint_config is not None and self.vision_config is not None:
-            raise ValueError(
-                f"`joint_config` ({self.joint_config.model_type}) and `vision_config` "
-                f"({self.vision_config.model_type}) are both given: a joint encoder's vision tower "
-                "already gives the picture features. Set one of them to None."
-            )
-
-    def _resolve_widths(self) -> None:
-        known: dict[str, int] = {}
-        for role in reversed(ENCODER_ROLES):  # a joint encoder's embeddings win
-            if (encoder := getattr(self, role)) is not None:
-                known |= encoder_widths(role, encoder)
-        for field, paper_width in PAPER_WIDTHS.items():
-            given = getattr(self, field)
-            if given is None:
-                setattr(self, field, known.get(field, paper_width))
-            elif field in known and (type(given) is not int or given != known[field]):
-                raise ValueError(
-                    f"`{field}` is {shown(given)} but the encoder gives {known[field]}: leave it None, or "
-                    "set the encoder's configuration to None and pass precomputed features."
-                )
-
-
-def _refuse_code(entries: Mapping[str, Any], keys: tuple[str, ...]) -> None:
-    for key in (*keys, "code_revision", "trust_remote_code"):
-        if entries.get(key) is not None:
-            raise ValueError(
-                f"the configuration carries {shown(key)}: {shown(entries[key])}. It may not name code to "
-                "load; remove the entry, and choose in `from_pretrained`."
-            )
-
-
-def _without_paths(values: Any) -> Any:
-    """Where an encoder once lay on somebody's disk is nobody else's business."""
-    if not isinstance(values, dict):
-        return values
-    return {key: "" if key == "_name_or_path" else _without_paths(value) for key, value in values.items()}

@@ -14,6 +14,9 @@ from transformers import CONFIG_MAPPING, PretrainedConfig
 from .configuration_limits import check_encoder_fields, check_encoder_numbers, encoder_parameters
 from .shown_values import shown
 
+# The widths of the paper's features (section "Features"); used where no encoder says otherwise.
+PAPER_WIDTHS = {"image_embed_dim": 512, "text_embed_dim": 512, "region_dim": 2048, "token_dim": 768}
+
 JOINT_KINDS = ("chinese_clip", "clip", "siglip")
 TEXT_KINDS = (
     "albert",
@@ -205,3 +208,43 @@ def _mobilenet_v2_width(config: PretrainedConfig) -> int:
     scaled, divisor = 1280 * config.depth_multiplier, config.depth_divisible_by
     rounded = max(config.min_depth, int(scaled + divisor / 2) // divisor * divisor)
     return int(rounded + divisor if rounded < 0.9 * scaled else rounded)
+
+
+def check_roles(encoders: Mapping[str, PretrainedConfig | None]) -> None:
+    """Raise a `ValueError` if two encoders (by role, None = there is none) would give the same features."""
+    joint, vision = encoders["joint_config"], encoders["vision_config"]
+    if joint is not None and vision is not None:
+        raise ValueError(
+            f"`joint_config` ({joint.model_type}) and `vision_config` ({vision.model_type}) are both given: "
+            "a joint encoder's vision tower already gives the picture features. Set one of them to None."
+        )
+
+
+def feature_widths(
+    encoders: Mapping[str, PretrainedConfig | None], given: Mapping[str, Any]
+) -> dict[str, int]:
+    """The widths of the features, by field: the encoders', those that are given, or the paper's.
+
+    Args:
+        encoders: Configurations by role, None where there is no encoder.
+        given: By field, what a caller has said; None where nothing.
+
+    Raises:
+        ValueError: If a width that is given is not its encoder's.
+    """
+    known: dict[str, int] = {}
+    for role, encoder in reversed(list(encoders.items())):  # a joint encoder's embeddings win
+        if encoder is not None:
+            known |= encoder_widths(role, encoder)
+    widths = {}
+    for field, paper_width in PAPER_WIDTHS.items():
+        width = given[field]
+        if width is None:
+            width = known.get(field, paper_width)
+        elif field in known and (type(width) is not int or width != known[field]):
+            raise ValueError(
+                f"`{field}` is {shown(width)} but the encoder gives {known[field]}: leave it None, or "
+                "set the encoder's configuration to None and pass precomputed features."
+            )
+        widths[field] = width
+    return widths

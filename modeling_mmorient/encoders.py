@@ -14,8 +14,6 @@ from .features import EncodedFeatures
 from .input_checks import (
     ValueChecks,
     can_look,
-    check_pictures,
-    check_tokens,
     gather_id_checks,
     gather_value_checks,
     without_unsound,
@@ -142,10 +140,10 @@ class FeatureEncoders(nn.Module):
             texts.append(("joint_input_ids", raw.joint_input_ids, self.joint.text_model))
         for name, ids, encoder in texts:
             if ids is not None:
-                check_tokens(name, ids, text_positions(encoder.config))
+                _check_tokens(name, ids, text_positions(encoder.config))
         vision = self.config.vision_config if self.joint is None else self.joint.config.vision_config
         if raw.pixel_values is not None and vision is not None:
-            check_pictures(raw.pixel_values, vision.num_channels, *picture_sides(vision))
+            _check_pictures(raw.pixel_values, vision.num_channels, *picture_sides(vision))
         arguments = as_arguments(raw, given)
         if not can_look(next(values for values in arguments.values() if values is not None)):
             for name in ("image_embeds", "text_embeds", "region_features", "token_features", "task_features"):
@@ -259,3 +257,32 @@ def _no_encoder(raw: str, features: str) -> ValueError:
         f"`{raw}` is given, but the model has no encoder for it: give the precomputed `{features}` instead, "
         "or build the model with an encoder (`from_backbones`)."
     )
+
+
+def _check_tokens(name: str, ids: torch.Tensor, positions: int | None) -> None:
+    """That ids (batch_size, tokens) are tokens at all, and no more than their encoder has positions for."""
+    if not ids.shape[1]:
+        raise ValueError(
+            f"`{name}` has the shape {tuple(ids.shape)}: give at least one token a row; where a text is "
+            "missing, any, with False in `text_present`."
+        )
+    if positions is not None and ids.shape[1] > positions:
+        raise ValueError(
+            f"`{name}` has the shape {tuple(ids.shape)}, and the encoder has {positions} positions: "
+            "cut the texts off (`truncation` and `max_length` of a processor or tokenizer)."
+        )
+
+
+def _check_pictures(
+    pixels: torch.Tensor, channels: int, least: tuple[int, int], most: tuple[int, int] | None
+) -> None:
+    """That pictures (batch_size, channels, height, width) are such as the encoder reads."""
+    sides = tuple(pixels.shape[2:])
+    too_small = any(side < limit for side, limit in zip(sides, least, strict=True))
+    too_large = most is not None and any(side > limit for side, limit in zip(sides, most, strict=True))
+    if pixels.shape[1] != channels or too_small or too_large:
+        size = f"{least[0]}, {least[1]}" if most else f"at least {least[0]}, at least {least[1]}"
+        raise ValueError(
+            f"`pixel_values` has the shape {tuple(pixels.shape)}: the encoder reads (batch_size, {channels}, "
+            f"{size}). Give what the processor of this model makes of the pictures."
+        )

@@ -187,35 +187,6 @@ def _check_companion(name: str, given: Mapping[str, torch.Tensor], others: tuple
         )
 
 
-def check_tokens(name: str, ids: torch.Tensor, positions: int | None) -> None:
-    """That ids (batch_size, tokens) are tokens at all, and no more than their encoder has positions for."""
-    if not ids.shape[1]:
-        raise ValueError(
-            f"`{name}` has the shape {tuple(ids.shape)}: give at least one token a row; where a text is "
-            "missing, any, with False in `text_present`."
-        )
-    if positions is not None and ids.shape[1] > positions:
-        raise ValueError(
-            f"`{name}` has the shape {tuple(ids.shape)}, and the encoder has {positions} positions: "
-            "cut the texts off (`truncation` and `max_length` of a processor or tokenizer)."
-        )
-
-
-def check_pictures(
-    pixels: torch.Tensor, channels: int, least: tuple[int, int], most: tuple[int, int] | None
-) -> None:
-    """That pictures (batch_size, channels, height, width) are such as the encoder reads."""
-    sides = tuple(pixels.shape[2:])
-    too_small = any(side < limit for side, limit in zip(sides, least, strict=True))
-    too_large = most is not None and any(side > limit for side, limit in zip(sides, most, strict=True))
-    if pixels.shape[1] != channels or too_small or too_large:
-        size = f"{least[0]}, {least[1]}" if most else f"at least {least[0]}, at least {least[1]}"
-        raise ValueError(
-            f"`pixel_values` has the shape {tuple(pixels.shape)}: the encoder reads (batch_size, {channels}, "
-            f"{size}). Give what the processor of this model makes of the pictures."
-        )
-
-
 def gather_id_checks(
     checks: ValueChecks, name: str, ids: torch.Tensor | None, present: torch.Tensor | None, number: int
 ) -> None:

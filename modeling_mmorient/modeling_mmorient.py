@@ -4,35 +4,26 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from transformers.utils import logging
 from transformers.utils.generic import can_return_tuple
 
-from .answers import Answer, name_answers
-from .calibration import decisions, probabilities
+from .answers import AnsweringModel
 from .configuration_mmorient import MMOrientConfig
 from .encoders import FeatureEncoders
 from .feature_inputs import FeatureInputs, RawInputs, as_arguments
-from .features import EncodedFeatures
+from .features import EncodedFeatures, GraphNeighbors
 from .global_batch import GlobalBatch
 from .hima import HierarchicalAttention
-from .input_checks import ValueChecks, can_look, check_inputs, gather_place_checks, unsound
+from .input_checks import ValueChecks, can_look, check_inputs, gather_place_checks
 from .label_checks import check_counts, check_labels
 from .modality_dropout import ModalityDropout
-from .multitask import (
-    MultifeatureLearner,
-    MultitaskHeads,
-    UncertaintyWeighting,
-    checked_loss,
-)
-from .outputs import MMOrientModelOutput, MMOrientMultitaskOutput
+from .multitask import MultifeatureLearner, MultitaskHeads, UncertaintyWeighting, checked_loss
+from .outputs import FusedFeatures, MMOrientModelOutput, MMOrientMultitaskOutput
 from .pretrained_model import MMOrientPreTrainedModel
 from .reference_contents import EditLock
 from .reference_graph import find_copies
 from .relation_graph import CrossModalRelationLearning
 from .searched_references import SearchedReferences
 from .votes import GraphVotes, NeighborVotes, describe_neighbors
-
-logger = logging.get_logger(__name__)
 
 
 class MMOrientModel(MMOrientPreTrainedModel):
@@ -129,93 +120,68 @@ class MMOrientModel(MMOrientPreTrainedModel):
             text_present,
             task_features,
         )
-        checks = value_checks or ValueChecks()
-        like = check_inputs({**as_arguments(raw, given), "own_reference": own_reference})
-        self.check_device(like)
-        bank, g = self._references_in_use(like.device)
-        if own_reference is not None:
-            own_reference = own_reference.long()
-            if bank is not None and can_look(own_reference):
-                gather_place_checks(checks, own_reference, len(bank))
-        features = self.feature_encoders(raw, given, self.feature_dtype, checks)
+        fused = self._fuse(
+            raw, given, own_reference, value_checks or ValueChecks(), output_graph_health, gather_batch
+        )
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
         if output_attentions is None:
             output_attentions = self.config.output_attentions
-        hidden = features if output_hidden_states else None
-        if own_reference is None and bank is not None and self.training and self.relations is not None:
-            own_reference = self._copies(bank, features)
-        features = self.modality_dropout(features)
-        batch = None
-        if self.training and gather_batch:
-            batch = GlobalBatch(len(features.image_present), features.image_present.device)
-        parts, attended, related = [], None, None
-        if self.hima is not None:
-            attended = self.hima(features, batch, g)
-            parts.append(attended.vectors)
-        if self.relations is not None:
-            related = self.relations(features, bank, own_reference, batch, output_graph_health)
-            parts.append(related.vectors)
-        if features.task_features is not None:
-            parts.append(features.task_features)
-        if not output_attentions:
-            attended = None
-        found = related.neighbors if related is not None and output_neighbors else None
+        hidden = fused.features if output_hidden_states else None
+        attended = fused.attended if output_attentions else None
+        found = fused.related.neighbors if fused.related is not None and output_neighbors else None
         return MMOrientModelOutput(
-            pooler_output=torch.cat(parts, -1),
+            pooler_output=fused.vectors,
             region_features=None if hidden is None else hidden.region_features,
             token_features=None if hidden is None else hidden.token_features,
             region_attention=None if attended is None else attended.region_attention,
             token_attention=None if attended is None else attended.token_attention,
-            graph_health=None if related is None else related.health,
+            graph_health=None if fused.related is None else fused.related.health,
             neighbors=found,
-            references=None if found is None else bank,
+            references=None if found is None else fused.references,
         )
 
-    def _references_in_use(
-        self, device: torch.device
-    ) -> tuple[SearchedReferences | None, dict[str, torch.Tensor] | None]:
-        """The references, if there are any, and g of HIMA's stage 2, as one edit left them."""
-        if self.stored_references is not None and (
-            len(self.stored_references) or not torch.compiler.is_compiling()
-        ):
-            return self._taken(device)
-        self._warn_without_references()
-        return None, None
+    def _fuse(
+        self,
+        raw: RawInputs,
+        given: FeatureInputs,
+        own_reference: torch.Tensor | None,
+        checks: ValueChecks,
+        output_health: bool,
+        gather_batch: bool,
+    ) -> FusedFeatures:
+        """The paper's figure: features, HIMA and the relation graphs beside each other, [HIMA ; CMRL ; a]."""
+        like = check_inputs({**as_arguments(raw, given), "own_reference": own_reference})
+        self.check_device(like)
+        references, g = self.references_in_use(like.device)
+        if own_reference is not None:
+            own_reference = own_reference.long()
+            if references is not None and can_look(own_reference):
+                gather_place_checks(checks, own_reference, len(references))
+        encoded = self.feature_encoders(raw, given, self.feature_dtype, checks)
+        if own_reference is None:
+            own_reference = self._copies(references, encoded)
+        features = self.modality_dropout(encoded)
+        batch = None
+        if self.training and gather_batch:
+            batch = GlobalBatch(len(features.image_present), features.image_present.device)
+        attended = related = None
+        if self.hima is not None:
+            attended = self.hima(features, batch, g)
+        if self.relations is not None:
+            related = self.relations(features, references, own_reference, batch, output_health)
+        branches = [branch.vectors for branch in (attended, related) if branch is not None]
+        if features.task_features is not None:
+            branches.append(features.task_features)
+        return FusedFeatures(torch.cat(branches, -1), encoded, attended, related, references)
 
-    @torch.compiler.disable
-    def _taken(self, device: torch.device) -> tuple[SearchedReferences | None, dict[str, torch.Tensor]]:
-        if self.references.device != device:
-            self.references.to(device)
-        bank, g = self.settled_references()
-        if len(bank):
-            return bank, g
-        self._warn_without_references()
-        return None, g
-
-    @torch.compiler.disable
-    @torch.no_grad()
-    def _copies(self, bank: SearchedReferences, features: EncodedFeatures) -> torch.Tensor | None:
+    def _copies(self, references: SearchedReferences | None, encoded: EncodedFeatures) -> torch.Tensor | None:
         """The references that a training batch's rows are themselves, where nobody says which."""
-        if self.config.graph_scope == "batch":
-            return None
-        queries = {"image": features.image_embeds, "text": features.text_embeds}
-        present = {
-            "image": features.image_present & ~unsound(features.image_embeds),
-            "text": features.text_present & ~unsound(features.text_embeds),
-        }
-        with torch.autocast(features.image_embeds.device.type, enabled=False):
-            return find_copies(bank, queries, present)
-
-    def _warn_without_references(self) -> None:
-        if self.training and self.config.graph_scope == "bank" and not torch.compiler.is_compiling():
-            logger.warning_once(
-                "the model is trained without neighbours: `graph_scope` is 'bank', and it has no references. "
-                'Fill them first (`add_references`, `mmorient train` does), or set `graph_scope="batch"`.'
-            )
+        searched = self.training and self.relations is not None and self.config.graph_scope == "bank"
+        return find_copies(references, encoded) if searched and references is not None else None
 
 
-class MMOrientForMultitaskClassification(MMOrientPreTrainedModel):
+class MMOrientForMultitaskClassification(AnsweringModel, MMOrientPreTrainedModel):
     """MM-ORIENT with a learner and one head for each task.
 
     Args:
@@ -304,16 +270,7 @@ class MMOrientForMultitaskClassification(MMOrientPreTrainedModel):
             value_checks=checks,
             return_dict=True,
         )
-        logits = self.heads(self.learner(fused.pooler_output))
-        votes: dict[str, GraphVotes] = {}
-        if self.votes is not None:
-            logits, votes = self.votes(logits, fused.references, fused.neighbors)
-        neighbors = None
-        if output_neighbors and fused.neighbors is not None:
-            neighbors = {
-                graph: describe_neighbors(fused.references, found, votes.get(graph))
-                for graph, found in fused.neighbors.items()
-            }
+        logits, neighbors = self._answer(fused, output_neighbors)
         loss = None
         if labels is not None:
             loss = checked_loss(self.heads.specs, logits, labels, num_items_in_batch, self.loss_weighting)
@@ -328,46 +285,17 @@ class MMOrientForMultitaskClassification(MMOrientPreTrainedModel):
             neighbors=neighbors,
         )
 
-    def probabilities(self, logits: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Calibrated probabilities (batch_size, classes) by task, from the output's `logits`.
-
-        Of each class, summing to one; for `multilabel` of each label by itself. See `calibration.py`.
-        """
-        specs = self.config.task_specs
-        return {name: probabilities(specs[name], values) for name, values in logits.items()}
-
-    def decisions(self, probabilities: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """What the model answers: class indices (batch_size,) by task, from [`~probabilities`].
-
-        For `multilabel` (batch_size, labels) of 0 and 1. Where the tasks have thresholds, those decide.
-        """
-        specs = self.config.task_specs
-        return {name: decisions(specs[name], values) for name, values in probabilities.items()}
-
-    @torch.inference_mode()
-    def label(self, processor: Any, images: Any = None, text: Any = None) -> list[dict[str, Answer]]:
-        """What the model answers about memes, in words: label names with probabilities.
-
-        Args:
-            processor: Of this model, an [`MMOrientProcessor`].
-            images, text: As the processor takes them: an image and a text, or a list of each with an
-                entry for each row; None is a missing one.
-
-        Returns:
-            For each row the answers by task: `labels`, `probabilities` and, where they decide, `thresholds`.
-
-        Raises:
-            ValueError: If the model is in training mode, a row cannot be read, or an answer is not a number.
-
-        Example:
-
-        ```python
-        >>> model.label(processor, images="meme.png", text="what a lovely day")[0]["sentiment"].labels
-        ['positive']
-        ```
-        """
-        if self.training:
-            raise ValueError("the model is in training mode: call `model.eval()` before.")
-        inputs = processor(images=images, text=text, return_tensors="pt").to(self.device)
-        probabilities = self.probabilities(self(**inputs).logits)
-        return name_answers(self.config.task_specs, probabilities, self.decisions(probabilities))
+    def _answer(
+        self, fused: MMOrientModelOutput, describe: bool
+    ) -> tuple[dict[str, torch.Tensor], dict[str, GraphNeighbors] | None]:
+        """The tasks' logits, with the votes, and (`describe`) what the neighbours of each graph counted."""
+        logits = self.heads(self.learner(fused.pooler_output))
+        votes: dict[str, GraphVotes] = {}
+        if self.votes is not None:
+            logits, votes = self.votes(logits, fused.references, fused.neighbors)
+        if fused.references is None or fused.neighbors is None or not describe:
+            return logits, None
+        return logits, {
+            graph: describe_neighbors(fused.references, found, votes.get(graph))
+            for graph, found in fused.neighbors.items()
+        }

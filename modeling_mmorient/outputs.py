@@ -5,7 +5,14 @@ from dataclasses import dataclass
 import torch
 from transformers.utils import ModelOutput
 
-from .features import GraphHealth, GraphNeighbors, Neighbors
+from .features import (
+    AttentionFeatures,
+    EncodedFeatures,
+    GraphHealth,
+    GraphNeighbors,
+    Neighbors,
+    RelationFeatures,
+)
 from .searched_references import SearchedReferences
 
 
@@ -60,3 +67,22 @@ class MMOrientMultitaskOutput(ModelOutput):
     token_attention: torch.Tensor | None = None
     graph_health: dict[str, GraphHealth] | None = None
     neighbors: dict[str, GraphNeighbors] | None = None
+
+
+@dataclass
+class FusedFeatures:
+    """What comes together in [`MMOrientModel`].
+
+    Args:
+        vectors: [HIMA ; CMRL ; a], (B, fused_dim).
+        features: As the encoders gave them.
+        attended: HIMA's; None without it.
+        related: The relation graphs'; None without them.
+        references: Among which neighbours were found; None where there are none.
+    """
+
+    vectors: torch.Tensor
+    features: EncodedFeatures
+    attended: AttentionFeatures | None
+    related: RelationFeatures | None
+    references: SearchedReferences | None

@@ -12,17 +12,23 @@ from transformers.image_utils import ImageInput
 # From its module, as in pretrained_parts.
 from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
-from .batch_rows import as_rows, check_rows, unwrap_pictures
-from .call_options import merged_options, naming, plain
-from .image_input import blank_picture, is_single_picture, load_picture
+from .call_options import (
+    as_batch,
+    as_rows,
+    check_rows,
+    encode_pictures,
+    merged_options,
+    naming,
+    read_texts,
+    unwrap_pictures,
+)
+from .image_input import is_single_picture
 from .pretrained_parts import load_config, load_image_processor, load_tokenizer
-from .text_input import DEFAULT_TEXT_LENGTH, checked_length, read_text, tokenize
+from .text_input import DEFAULT_TEXT_LENGTH, checked_length, tokenize
 
 PARTS = ("image_processor", "joint_tokenizer", "tokenizer")
 OPTIONS = ("clean_text", "text_max_length", "joint_max_length", "joint_padding")
 JOINT_PADDINGS = ("longest", "max_length")
-# Of an array's dimensions.
-LAYOUTS = ("channels_first", "channels_last")
 
 
 class _PartNames:
@@ -135,27 +141,18 @@ class MMOrientProcessor(ProcessorMixin):
         """
         pictures = unwrap_pictures(as_rows("images", images, is_single_picture))
         raw_texts = as_rows("text", text, lambda value: isinstance(value, str))
-        texts = None if raw_texts is None else self._read_texts(raw_texts)
+        texts = None if raw_texts is None else read_texts(raw_texts, self.clean_text)
         check_rows(pictures, texts)
         options = self._call_options(texts is not None, kwargs)
         return_tensors = options["text_kwargs"].pop("return_tensors", None)
         return_tensors = options["images_kwargs"].pop("return_tensors", None) or return_tensors
         data: dict[str, Any] = {}
         if pictures is not None:
-            data.update(self._encode_pictures(pictures, options["images_kwargs"]))
+            data.update(encode_pictures(self.image_processor, pictures, options["images_kwargs"]))
         if texts is not None:
             data.update(self._encode_texts(texts, options["text_kwargs"]))
         with naming("the tokenizer (text_kwargs)", options["text_kwargs"]):  # of texts that are not padded
-            return _as_batch(data, return_tensors)
-
-    def _read_texts(self, texts: list[Any]) -> list[str]:
-        read = []
-        for row, value in enumerate(texts):
-            try:
-                read.append(read_text(value, self.clean_text))
-            except ValueError as error:
-                raise ValueError(f"row {row}: {error}") from error
-        return read
+            return as_batch(data, return_tensors)
 
     def _call_options(self, has_text: bool, kwargs: dict[str, Any]) -> dict[str, Any]:
         options = merged_options(self, kwargs)
@@ -172,54 +169,6 @@ class MMOrientProcessor(ProcessorMixin):
                 "tokenizer follows the processor's own joint_padding and joint_max_length"
             )
         return options
-
-    def _encode_pictures(self, pictures: list[Any], options: dict[str, Any]) -> dict[str, Any]:
-        if self.image_processor is None:
-            raise ValueError("pictures were given, but the processor has no image_processor")
-        layout = options.pop("input_data_format", None)
-        channels_first = None if layout is None else self._is_first(layout)
-        # One at a time: an error has a row, and only one picture is in memory at full size.
-        pixels: list[torch.Tensor | None] = []
-        for row, picture in enumerate(pictures):
-            try:
-                loaded = None if picture is None else load_picture(picture, channels_first)
-                pixels.append(None if loaded is None else self._pixel_values(loaded, options))
-            except ValueError as error:
-                raise ValueError(f"row {row}: {error}") from error
-        reference = next((values for values in pixels if values is not None), None)
-        if reference is None:  # only the image processor knows how large its pictures come out
-            reference = self._pixel_values(blank_picture(), options)
-        for row, values in enumerate(pixels):
-            if values is not None and values.shape != reference.shape:
-                raise ValueError(
-                    f"row {row}: the image processor gives shape {tuple(values.shape)}, and "
-                    f"{tuple(reference.shape)} before; it must bring all pictures to one size (do_resize, "
-                    "do_center_crop, size, crop_size)"
-                )
-        filled = [torch.zeros_like(reference) if values is None else values for values in pixels]
-        present = torch.tensor([values is not None for values in pixels])
-        return {"pixel_values": torch.stack(filled), "image_present": present}
-
-    def _pixel_values(self, picture: Any, options: dict[str, Any]) -> torch.Tensor:
-        with naming("the image processor (images_kwargs)", options):
-            encoded = self.image_processor(picture, **{**options, "return_tensors": "pt"})
-        if set(encoded) != {"pixel_values"} or encoded["pixel_values"].ndim != 4:
-            raise ValueError(
-                f"{type(self.image_processor).__name__} gives {', '.join(sorted(encoded))}; needed "
-                "is one that gives pixel_values (batch, channels, height, width) and nothing else"
-            )
-        if not encoded["pixel_values"].isfinite().all():
-            raise ValueError(
-                "the image processor gives pixels that are not finite: correct its rescale_factor, "
-                "image_mean and image_std"
-            )
-        return encoded["pixel_values"][0]
-
-    @staticmethod
-    def _is_first(layout: Any) -> bool:
-        if plain(layout) not in LAYOUTS:
-            raise ValueError(f"input_data_format is {layout!r:.100}: give one of {LAYOUTS}")
-        return plain(layout) == LAYOUTS[0]
 
     def _encode_texts(self, texts: list[str], options: dict[str, Any]) -> dict[str, Any]:
         if self.tokenizer is None and self.joint_tokenizer is None:
@@ -346,15 +295,3 @@ class MMOrientProcessor(ProcessorMixin):
         if joint is not None or vision is not None:
             parts["image_processor"] = load_image_processor(vision if joint is None else joint)
         return cls(**parts, **options)
-
-
-def _as_batch(data: dict[str, Any], return_tensors: Any) -> BatchFeature:
-    if return_tensors is None or plain(return_tensors) != "pt":
-        data = {
-            name: values.cpu().numpy() if isinstance(values, torch.Tensor) else values
-            for name, values in data.items()
-        }
-    if return_tensors is None:  # as other processors: lists, of arrays where it is pictures
-        for name in {"pixel_values", "image_present", "text_present"} & set(data):
-            data[name] = list(data[name]) if name == "pixel_values" else data[name].tolist()
-    return BatchFeature(data, tensor_type=return_tensors)

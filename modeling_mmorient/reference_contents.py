@@ -113,6 +113,16 @@ class ReferenceContents:
             for name, values in self.labels.items()
         }
 
+    def remembered(
+        self, modality: str, k: int, threshold: float | None, device: torch.device
+    ) -> RememberedNeighbors:
+        """What is remembered of searches with these settings."""
+        key = modality, k, threshold
+        if (memory := self.found.get(key)) is None:
+            # Of two threads that come here at the same time, one is heard.
+            memory = self.found.setdefault(key, RememberedNeighbors(len(self.ids), k, device))
+        return memory
+
     def append(self, new: ReferenceContents) -> ReferenceContents:
         """With others behind the own ones, without indexes."""
         return ReferenceContents(

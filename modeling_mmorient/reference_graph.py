@@ -117,20 +117,24 @@ class ReferenceGraphs:
         }
 
 
+@torch.compiler.disable
 @torch.no_grad()
-def find_copies(
-    references: SearchedReferences, queries: Mapping[str, torch.Tensor], present: Mapping[str, torch.Tensor]
-) -> torch.Tensor:
+def find_copies(references: SearchedReferences, features: EncodedFeatures) -> torch.Tensor:
     """Places of the references that are equal to rows, (B, m), with -1 where there are no more.
 
     They have the modalities that the row has and no other, and in each of them what would be stored of the
-    row, up to the rounding of its computation.
-
-    Args:
-        references: The references.
-        queries: By modality, (B, d).
-        present: By modality, (B,), True = the row has it, and it is finite.
+    row, up to the rounding of its computation. What is not finite equals nothing.
     """
+    queries = {"image": features.image_embeds, "text": features.text_embeds}
+    present = {"image": features.image_present, "text": features.text_present}
+    present = {modality: has & ~unsound(queries[modality]) for modality, has in present.items()}
+    with torch.autocast(features.image_embeds.device.type, enabled=False):
+        return _find_copies(references, queries, present)
+
+
+def _find_copies(
+    references: SearchedReferences, queries: Mapping[str, torch.Tensor], present: Mapping[str, torch.Tensor]
+) -> torch.Tensor:
     exactly = copy.copy(references)
     pairs = []
     for modality, other in (MODALITIES, MODALITIES[::-1]):

@@ -48,13 +48,11 @@ def find_neighbors(
     float32 (8 MiB), what is written of the candidates among them (which are few; 256 MiB if all are,
     because all references are copies of one), and some arrays of 1,024 x d.
     """
-    queries = queries.float()
-    if exclude is not None and exclude.ndim == 1:
-        exclude = exclude.unsqueeze(-1)
+    queries, exclude = queries.float(), exclude_columns(exclude, queries)
     # The errors that `_margin` allows for are those of float32.
     with torch.autocast(queries.device.type, enabled=False):
         found = [
-            _search_block(stored, queries[rows], present[rows], k, threshold, _part(exclude, rows), index)
+            _search_block(stored, queries[rows], present[rows], k, threshold, exclude[rows], index)
             for rows in _slices(queries.shape[0], BLOCK_QUERIES)
         ]
     width = k if k is not None else max((block.indices.shape[1] for block in found), default=0)
@@ -69,13 +67,20 @@ def find_neighbors(
     return result
 
 
+def exclude_columns(exclude: torch.Tensor | None, queries: torch.Tensor) -> torch.Tensor:
+    """What each of B queries excludes as (B, m), from (B,), (B, m) or None."""
+    if exclude is None:
+        return torch.full((len(queries), 0), -1, device=queries.device)
+    return exclude.unsqueeze(-1) if exclude.ndim == 1 else exclude
+
+
 def _search_block(
     stored: StoredEmbeds,
     queries: torch.Tensor,
     present: torch.Tensor,
     k: int | None,
     threshold: float | None,
-    exclude: torch.Tensor | None,
+    exclude: torch.Tensor,
     index: ReferenceIndex | None,
 ) -> Neighbors:
     queries = queries.masked_fill(~present.unsqueeze(-1), 0.0)
@@ -83,11 +88,9 @@ def _search_block(
     if k is None:
         best = _scan(stored, sought, None, exact=True)
     elif index is not None:
-        own = 1 if exclude is None else max(1, exclude.shape[1])
-        found = index.candidates(sought.unit(), k + SPARE + own)
+        found = index.candidates(sought.unit(), k + SPARE + max(1, exclude.shape[1]))
         possible = (found >= 0) & (sought.lengths > 0).unsqueeze(-1)
-        if exclude is not None:
-            possible &= (found.unsqueeze(-1) != exclude.unsqueeze(1)).all(-1)
+        possible &= (found.unsqueeze(-1) != exclude.unsqueeze(1)).all(-1)
         best = _rank(stored, sought, found, possible, k)
     else:
         coarse = _scan(stored, sought, k + SPARE, exact=False)
@@ -108,7 +111,7 @@ class _Sought:
 
     queries: torch.Tensor
     lengths: torch.Tensor
-    exclude: torch.Tensor | None
+    exclude: torch.Tensor
     threshold: float | None
 
     @property
@@ -121,8 +124,7 @@ class _Sought:
         return (self.queries / self.lengths.clamp(min=smallest).unsqueeze(-1)).float()
 
     def select(self, rows: torch.Tensor) -> "_Sought":
-        exclude = None if self.exclude is None else self.exclude[rows]
-        return _Sought(self.queries[rows], self.lengths[rows], exclude, self.threshold)
+        return _Sought(self.queries[rows], self.lengths[rows], self.exclude[rows], self.threshold)
 
 
 def _scan(stored: StoredEmbeds, sought: _Sought, k: int | None, exact: bool) -> Neighbors:
@@ -175,7 +177,7 @@ def _approximations(stored: StoredEmbeds, sought: _Sought) -> Iterator[tuple[int
         similarities[:, :width] *= norms.reciprocal().float()
         if not norms.all():
             similarities[:, :width].masked_fill_(norms == 0, -torch.inf)
-        if sought.exclude is not None:
+        if sought.exclude.shape[1]:
             own = sought.exclude - block.start
             rows, columns = ((own >= 0) & (own < width)).nonzero().unbind(-1)
             similarities[rows, own[rows, columns]] = -torch.inf
@@ -302,7 +304,3 @@ def _widen(best: Neighbors, width: int) -> Neighbors:
 
 def _slices(length: int, size: int) -> list[slice]:
     return [slice(start, min(start + size, length)) for start in range(0, length, size)]
-
-
-def _part(values: torch.Tensor | None, rows: slice) -> torch.Tensor | None:
-    return None if values is None else values[rows]

@@ -15,6 +15,7 @@ from .features import Neighbors
 from .global_batch import GlobalBatch
 from .reference_bank import ReferenceBank
 from .reference_contents import EditLock
+from .reference_search import exclude_columns
 from .searched_references import SearchedReferences
 
 
@@ -98,10 +99,7 @@ class ShardedReferences(SearchedReferences):
     ) -> Neighbors:
         # All queries among the own references, and then the best of all processes for the own queries.
         batch, queries = GlobalBatch(len(queries), self.device), queries.float()
-        if exclude is None:
-            exclude = torch.full((len(queries), 0), -1, device=self.device)
-        elif exclude.ndim == 1:
-            exclude = exclude.unsqueeze(-1)
+        exclude = exclude_columns(exclude, queries)
         more = self._most(exclude.shape[1]) - exclude.shape[1]
         exclude = torch.nn.functional.pad(exclude, (0, more), value=-1)
         queries, present, exclude = (batch.gather(values) for values in (queries, present, exclude))

@@ -33,6 +33,9 @@ class ReferencedModel:
     sees the references as one of them left them.
     """
 
+    base_model: Any
+    config: Any
+
     @property
     def references(self) -> ReferenceBank:
         """The references: how many (`len`), `ids`, `labels`, `notes`, `present`; empty at first.
@@ -41,11 +44,10 @@ class ReferencedModel:
         either leave the other as it is. A `ValueError` says if they do not fit the model, which then keeps
         what it has.
         """
-        base: Any = self.base_model  # type: ignore[attr-defined]
-        with base.lock:
-            if base.stored_references is None:
-                base.stored_references = self.new_bank()
-            return base.stored_references
+        with self.base_model.lock:
+            if self.base_model.stored_references is None:
+                self.base_model.stored_references = self.new_bank()
+            return self.base_model.stored_references
 
     @references.setter
     def references(self, bank: ReferenceBank) -> None:
@@ -55,9 +57,8 @@ class ReferencedModel:
         # Edits of the other one do not wait for those of this one.
         bank.lock = EditLock()
         means = self._means(bank)
-        base: Any = self.base_model  # type: ignore[attr-defined]
-        with base.lock:
-            base.stored_references = bank
+        with self.base_model.lock:
+            self.base_model.stored_references = bank
             self._settle(means, bank.state)
 
     def _fitted(self, bank: ReferenceBank) -> ReferenceBank:
@@ -82,19 +83,12 @@ class ReferencedModel:
 
     def new_bank(self, notes: str = "") -> ReferenceBank:
         """An empty bank of the model's widths, tasks and storage dtype."""
-        config: Any = self.config  # type: ignore[attr-defined]
-        vectors = config.use_hima_stage2
+        config = self.config
+        widths = config.image_embed_dim, config.text_embed_dim
+        vectors = (config.region_dim, config.token_dim) if config.use_hima_stage2 else (None, None)
         # Not on the device that a model is built on, which may be the one without memory.
         with torch.device("cpu"):
-            return ReferenceBank(
-                config.image_embed_dim,
-                config.text_embed_dim,
-                config.task_specs,
-                config.bank_dtype,
-                notes,
-                config.region_dim if vectors else None,
-                config.token_dim if vectors else None,
-            )
+            return ReferenceBank(*widths, config.task_specs, config.bank_dtype, notes, *vectors)
 
     def add_references(
         self,
@@ -140,14 +134,13 @@ class ReferencedModel:
     @contextmanager
     def _editing(self) -> Iterator[ReferenceBank]:
         """A copy of the references, which take over its edit together with g, or not at all."""
-        base: Any = self.base_model  # type: ignore[attr-defined]
         bank = self.references
         with bank.lock:
             edited = copy.copy(bank)
             yield edited
             means = self._means(edited)
             # Held for a moment only: passes wait for it.
-            with base.lock:
+            with self.base_model.lock:
                 bank.take_over(edited)
                 self._settle(means, edited.state)
 
@@ -156,17 +149,16 @@ class ReferencedModel:
         self, inputs: Mapping[str, torch.Tensor] | EncodedFeatures
     ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
         """What a bank keeps of n rows: embeddings (and HIMA's vectors), and who has them, (n,), by entry."""
-        base: Any = self.base_model  # type: ignore[attr-defined]
-        trained = base.feature_encoders.training
-        base.feature_encoders.eval()
+        trained = self.base_model.feature_encoders.training
+        self.base_model.feature_encoders.eval()
         try:
-            features = inputs if isinstance(inputs, EncodedFeatures) else base.encode(**inputs)
+            features = inputs if isinstance(inputs, EncodedFeatures) else self.base_model.encode(**inputs)
         finally:
-            base.feature_encoders.train(trained)
+            self.base_model.feature_encoders.train(trained)
         present = {"image": features.image_present, "text": features.text_present}
         entries = {"image": features.image_embeds, "text": features.text_embeds}
-        if base.config.use_hima_stage2:
-            vectors = base.hima.vectors(features)
+        if self.base_model.config.use_hima_stage2:
+            vectors = self.base_model.hima.vectors(features)
             entries |= {f"{modality}_vectors": values for modality, values in vectors.items()}
             present |= {f"{modality}_vectors": present[modality] for modality in vectors}
         return {name: values.float() for name, values in entries.items()}, present
@@ -185,35 +177,54 @@ class ReferencedModel:
         g is empty without that stage. Where the references themselves were edited since it was computed, it
         is computed anew. The bank is a copy, which nobody else edits.
         """
-        base: Any = self.base_model  # type: ignore[attr-defined]
         bank = self.references
-        with base.lock:
+        with self.base_model.lock:
             taken = copy.copy(bank)
             g = {modality: bias.running_g.clone() for modality, bias in self._stage2().items()}
-            over = base.hima.settled_over if g else None
+            over = self.base_model.hima.settled_over if g else None
         if over is None or over is taken.state or (over == OTHERS and not len(taken)):
             return taken, g
         means = self._means(taken)
-        with base.lock:
+        with self.base_model.lock:
             if bank.state is taken.state:
                 self._settle(means, taken.state)
         return taken, {modality: means[modality].to(g[modality]) for modality in g}
 
+    def references_in_use(self, device: torch.device) -> tuple[ReferenceBank | None, dict[str, Any] | None]:
+        """The references, if there are any, and g of HIMA's stage 2, as one edit left them.
+
+        Args:
+            device: Of the inputs, to which the references move.
+        """
+        model: Any = self
+        bank = g = None
+        if model.stored_references is not None and (
+            len(model.stored_references) or not torch.compiler.is_compiling()
+        ):
+            bank, g = self._taken(device)
+        if bank is None and model.training and model.config.graph_scope == "bank":
+            _warn_without_references()
+        return bank, g
+
+    @torch.compiler.disable
+    def _taken(self, device: torch.device) -> tuple[ReferenceBank | None, dict[str, Any]]:
+        if self.references.device != device:
+            self.references.to(device)
+        bank, g = self.settled_references()
+        return (bank if len(bank) else None), g
+
     def _means(self, bank: ReferenceBank) -> dict[str, torch.Tensor]:
         """Stage 2's g over the references by modality; empty without that stage."""
-        device_type: str = self.device.type  # type: ignore[attr-defined]
-        with torch.autocast(device_type, enabled=False):
+        with torch.autocast(self.base_model.device.type, enabled=False):
             return {modality: bias.over(bank.vectors(modality)) for modality, bias in self._stage2().items()}
 
     def _settle(self, means: Mapping[str, torch.Tensor], over: object) -> None:
-        base: Any = self.base_model  # type: ignore[attr-defined]
         if means:
-            with base.lock:
-                base.hima.settle(means, over)
+            with self.base_model.lock:
+                self.base_model.hima.settle(means, over)
 
     def _stage2(self) -> dict[str, Any]:
-        base: Any = self.base_model  # type: ignore[attr-defined]
-        return {} if base.hima is None else base.hima.batch_biases
+        return {} if self.base_model.hima is None else self.base_model.hima.batch_biases
 
     def reference_weights(self, g: Mapping[str, torch.Tensor], digest: str) -> dict[str, torch.Tensor]:
         """What weights that are saved with references hold of them, by name in the state dict.
@@ -222,12 +233,11 @@ class ReferencedModel:
             g: Stage 2's, as `settled_references` gives it.
             digest: Of the references' files, in hexadecimal digits.
         """
-        base: Any = self.base_model  # type: ignore[attr-defined]
         if not g:
             return {}
-        prefix = "" if base is self else f"{base.base_model_prefix}."
-        settled = base.hima.settled_over is not None
-        over = bytes.fromhex(digest) if settled else bytes(len(base.hima.references_digest))
+        prefix = "" if self.base_model is self else f"{self.base_model.base_model_prefix}."
+        settled = self.base_model.hima.settled_over is not None
+        over = bytes.fromhex(digest) if settled else bytes(len(self.base_model.hima.references_digest))
         weights = {f"{prefix}hima.{modality}.batch_bias.running_g": values for modality, values in g.items()}
         return {**weights, f"{prefix}hima.references_digest": torch.tensor(list(over), dtype=torch.uint8)}
 
@@ -236,11 +246,10 @@ class ReferencedModel:
 
         The model forgets it: from now on `take_references` says what g is of.
         """
-        base: Any = self.base_model  # type: ignore[attr-defined]
         if not self._stage2():
             return None
-        digest = bytes(base.hima.references_digest.tolist())
-        base.hima.references_digest.zero_()
+        digest = bytes(self.base_model.hima.references_digest.tolist())
+        self.base_model.hima.references_digest.zero_()
         return digest.hex() if any(digest) else None
 
     def take_references(self, bank: ReferenceBank, settled: bool) -> None:
@@ -250,22 +259,21 @@ class ReferencedModel:
             bank: The references.
             settled: Whether the weights' g was computed over them.
         """
-        base: Any = self.base_model  # type: ignore[attr-defined]
-        base.stored_references = self._fitted(bank)
+        self.base_model.stored_references = self._fitted(bank)
         if self._stage2():
-            base.hima.keep(base.stored_references.state if settled else None)
+            self.base_model.hima.keep(self.base_model.stored_references.state if settled else None)
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         """As `Module._save_to_state_dict`; beside the weights stands which references they belong to."""
         super()._save_to_state_dict(destination, prefix, keep_vars)  # type: ignore[misc]
-        if self.base_model is self:  # type: ignore[attr-defined]
+        if self.base_model is self:
             destination._metadata[prefix[:-1]]["references"] = self._named_references()
 
     def _load_from_state_dict(
         self, state_dict: Any, prefix: str, local_metadata: Mapping[str, Any], *args: Any
     ) -> None:
         """As `Module._load_from_state_dict`; warns where the weights belong to other references."""
-        if self.base_model is self:  # type: ignore[attr-defined]
+        if self.base_model is self:
             own, saved = self._named_references(), local_metadata.get("references")
             digest = state_dict.get(f"{prefix}hima.references_digest")
             some = digest is not None and bool(digest.any())  # in files that `save_pretrained` wrote
@@ -286,9 +294,16 @@ class ReferencedModel:
 
     def reference_health(self) -> dict[str, GraphHealth]:
         """How well connected the references are, by graph: up to 1,000 of them as queries for the others."""
-        config: Any = self.config  # type: ignore[attr-defined]
         settings = {
-            graph: (getattr(config, f"{graph}_neighbors"), getattr(config, f"{graph}_threshold"))
+            graph: (getattr(self.config, f"{graph}_neighbors"), getattr(self.config, f"{graph}_threshold"))
             for graph in MODALITIES
         }
         return {graph: bank_health(self.references, graph, *limits) for graph, limits in settings.items()}
+
+
+def _warn_without_references() -> None:
+    if not torch.compiler.is_compiling():
+        logger.warning_once(
+            "the model is trained without neighbours: `graph_scope` is 'bank', and it has no references. "
+            'Fill them first (`add_references`, `mmorient train` does), or set `graph_scope="batch"`.'
+        )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -23,6 +22,7 @@ from .saved_weights import (
     check_same_weights,
     check_sizes,
     read_config,
+    replaced_files,
     weight_files,
     write_config,
     write_weights,
@@ -83,7 +83,7 @@ class SavedModel:
             save_whole(
                 folder,
                 lambda staging: self._write(staging, state_dict, write),
-                _replaced(kwargs.get("variant")),
+                replaced_files(kwargs.get("variant")),
             )
         else:  # which may have to give its part of the weights
             write(save_directory, is_main_process=False, state_dict=state_dict)
@@ -291,12 +291,3 @@ class SavedModel:
 
 def _heads(tasks: Mapping[str, Any]) -> list[tuple[Any, ...]]:
     return [(spec.name, spec.labels, spec.kind) for spec in tasks.values()]
-
-
-def _replaced(variant: str | None) -> Callable[[str], bool]:
-    """Whether a saved model replaces a file of this name: all references, and the weights of its variant."""
-    stem, infix = ("model", "") if variant is None else (f"model.{variant}", f".{variant}")
-    weights = re.compile(
-        rf"{re.escape(stem)}(-\d{{5}}-of-\d{{5}})?\.safetensors|model\.safetensors\.index{re.escape(infix)}\.json"
-    )
-    return lambda name: is_tensors_file(name) or weights.fullmatch(name) is not None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+import re
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
+
+from .reference_files import is_tensors_file
 
 # Entries of `config.json` that may differ where the model is the same.
 NOT_COMPARED = (
@@ -206,3 +209,12 @@ def _read_index(path: Path) -> dict[str, str]:
         if not isinstance(shard, str) or Path(shard).name != shard or not shard.endswith(".safetensors"):
             raise ValueError(f"{path} names {shard!r}, which is no safetensors file of its folder: {_REMEDY}")
     return shards
+
+
+def replaced_files(variant: str | None) -> Callable[[str], bool]:
+    """Whether a saved model replaces a file of this name: all references, and the weights of its variant."""
+    stem, infix = ("model", "") if variant is None else (f"model.{variant}", f".{variant}")
+    weights = re.compile(
+        rf"{re.escape(stem)}(-\d{{5}}-of-\d{{5}})?\.safetensors|model\.safetensors\.index{re.escape(infix)}\.json"
+    )
+    return lambda name: is_tensors_file(name) or weights.fullmatch(name) is not None

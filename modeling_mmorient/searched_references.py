@@ -10,7 +10,7 @@ import torch
 
 from .features import MODALITIES, Neighbors
 from .reference_checks import check_exclude, check_reference_labels, check_search, check_settings
-from .reference_contents import EditLock, ReferenceContents, RememberedNeighbors, query_prints
+from .reference_contents import EditLock, ReferenceContents, query_prints
 from .reference_embeds import STORAGE_DTYPES, ReferenceIndex, StoredEmbeds
 from .reference_search import find_neighbors
 from .task_specs import TaskSpec
@@ -23,8 +23,8 @@ class SearchedReferences:
     """References among which neighbours are sought; see [`ReferenceBank`], which can be edited and saved.
 
     A query's neighbours depend on nothing but the query and the references. Tensors that are handed out are
-    the references' own; do not change them. Several threads may edit at the same time; who
-    searches meanwhile searches a copy (`copy.copy`), as the models do.
+    the references' own; do not change them. Several threads may edit at the same time; who searches
+    meanwhile searches a copy (`copy.copy`), as the models do.
 
     Args and errors: those of [`ReferenceBank`].
     """
@@ -256,11 +256,7 @@ class SearchedReferences:
         fits = columns is not None and columns.ndim == 2 and len(columns) == len(queries)
         if columns is None or k is None or not fits or not columns.shape[1] or not len(self):
             return self.search(modality, queries, present, k, threshold, own, checked=True)
-        key = modality, k, threshold
-        memory = self._references.found.get(key)
-        if memory is None:
-            memory = RememberedNeighbors(len(self), k, self.device)
-            memory = self._references.found.setdefault(key, memory)
+        memory = self._references.remembered(modality, k, threshold, self.device)
         places = columns.amax(-1)
         places = places.masked_fill(places >= len(self), -1).clamp(min=-1)
         prints = query_prints(queries.masked_fill(~present.unsqueeze(-1), 0.0), columns)

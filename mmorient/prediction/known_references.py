@@ -31,11 +31,8 @@ class KnownReferences:
 
     def equal(self, features: EncodedFeatures) -> torch.Tensor:
         """(B,) bool: True = a reference equals what the encoders make of the row."""
-        queries = {"image": features.image_embeds, "text": features.text_embeds}
-        present = {"image": features.image_present, "text": features.text_present}
-        with torch.autocast(features.image_embeds.device.type, enabled=False):
-            bank = self.bank.to(features.image_embeds.device)
-            return (find_copies(bank, queries, present) >= 0).any(-1)
+        bank = self.bank.to(features.image_embeds.device)
+        return (find_copies(bank, features) >= 0).any(-1)
 
 
 def known_references(

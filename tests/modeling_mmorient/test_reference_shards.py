@@ -7,6 +7,7 @@ import torch
 from torch import distributed, multiprocessing
 
 from modeling_mmorient import MMOrientForMultitaskClassification, searched_references
+from modeling_mmorient.features import EncodedFeatures
 from modeling_mmorient.reference_bank import ReferenceBank
 from modeling_mmorient.reference_embeds import STORAGE_DTYPES
 from modeling_mmorient.reference_graph import find_copies
@@ -85,11 +86,10 @@ def find(bank, rank, whole):
     else:
         mixed = bank.search("text", queries, present, k=6, threshold=0.1)
     of_references.append(mixed)
-    equal = find_copies(
-        bank,
-        {"image": bank.embeds("image", places), "text": own},
-        {name: has[places] for name, has in bank.present.items()},
-    )
+    has = {name: values[places] for name, values in bank.present.items()}
+    nothing = torch.zeros(len(places), 1, 1), torch.zeros(len(places), 1, dtype=torch.bool)
+    embeds = bank.embeds("image", places), own
+    equal = find_copies(bank, EncodedFeatures(*embeds, *nothing, *nothing, has["image"], has["text"]))
     found["copies"] = [equal]
     found["references"] = [tensor for each in of_references for tensor in (each.indices, each.similarities)]
     found["facts"] = [
