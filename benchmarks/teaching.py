@@ -23,7 +23,7 @@ from mmorient.recipes.recipe import parse_recipe
 from mmorient.tables.splits import checked_splits
 from modeling_mmorient.features import EncodedFeatures
 from modeling_mmorient.image_input import load_picture
-from modeling_mmorient.task_kinds import IGNORE_INDEX
+from modeling_mmorient.task_kind import IGNORE_INDEX
 
 BATCH_ROWS = 64
 

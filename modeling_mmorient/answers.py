@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from .calibration import decisions, probabilities
+from .calibration import decisions, intervals, probabilities
 from .task_kinds import kind_of
 from .task_specs import TaskSpec
 
@@ -18,17 +18,24 @@ class Answer:
     """What a model answers to one task about one row.
 
     Args:
-        labels: One label; of a `multilabel` task those that hold.
-        probabilities: By label, calibrated.
+        labels: One label; of a `multilabel` task those that hold; of a `regression` task its value in digits.
+        probabilities: By label, calibrated. Empty for a `regression` task.
         thresholds: By label, what its probability must be above for the label to hold: for every label of a
             `multilabel` task, for the second of two that were fitted one, for no others.
+        value: Of a `regression` task; None for others.
+        interval: Around it, where one was fitted: low and high end between which nine of ten true values lie.
     """
 
     labels: list[str]
     probabilities: dict[str, float]
     thresholds: dict[str, float]
+    value: float | None = None
+    interval: tuple[float, float] | None = None
 
     def __str__(self) -> str:
+        if self.value is not None:
+            beside = "" if self.interval is None else "  ({:.6g} to {:.6g})".format(*self.interval)
+            return f"{self.value:.6g}{beside}"
         shares = ", ".join(
             f"{label} {share:.2f}{self._beside(label)}" for label, share in self.probabilities.items()
         )
@@ -59,7 +66,8 @@ def name_answers(
     """
     rows: list[dict[str, Answer]] = [{} for _ in next(iter(probabilities.values()))]
     for task, spec in specs.items():
-        limits = _thresholds(spec)
+        limits, kind = _thresholds(spec), kind_of(spec)
+        spans = kind.intervals(spec, decisions[task])
         for row, (shares, decided) in enumerate(
             zip(probabilities[task].tolist(), decisions[task].tolist(), strict=True)
         ):
@@ -69,9 +77,11 @@ def name_answers(
                     "answer: its weights, or the image, are broken."
                 )
             rows[row][task] = Answer(
-                kind_of(spec).names(spec, decided),
-                dict(zip(spec.labels, shares, strict=True)),
+                kind.names(spec, decided),
+                dict(zip(spec.labels, shares, strict=True)) if kind.has_probabilities else {},
                 dict(limits),
+                None if kind.has_probabilities else decided,
+                None if spans is None else tuple(spans[row].tolist()),
             )
     return rows
 
@@ -92,7 +102,8 @@ class AnsweringModel:
     def probabilities(self, logits: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Calibrated probabilities (batch_size, classes) by task, from the output's `logits`.
 
-        Of each class, summing to one; for `multilabel` of each label by itself. See `calibration.py`.
+        Of each class, summing to one; for `multilabel` of each label by itself. A `regression` task has none:
+        in their place stands its value, (batch_size, 1). See `calibration.py`.
         """
         specs = self.config.task_specs
         return {name: probabilities(specs[name], values) for name, values in logits.items()}
@@ -100,10 +111,20 @@ class AnsweringModel:
     def decisions(self, probabilities: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """What the model answers: class indices (batch_size,) by task, from [`~probabilities`].
 
-        For `multilabel` (batch_size, labels) of 0 and 1. Where the tasks have thresholds, those decide.
+        For `multilabel` (batch_size, labels) of 0 and 1, for `regression` the value in the table's unit,
+        clipped to the task's range. Where the tasks have thresholds, those decide.
         """
         specs = self.config.task_specs
         return {name: decisions(specs[name], values) for name, values in probabilities.items()}
+
+    def intervals(self, decisions: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Where nine of ten true values lie, (batch_size, 2) low and high end, from [`~decisions`].
+
+        By task, of those `regression` tasks that had an interval fitted after training.
+        """
+        specs = self.config.task_specs
+        found = {name: intervals(specs[name], values) for name, values in decisions.items()}
+        return {name: values for name, values in found.items() if values is not None}
 
     @torch.inference_mode()
     def label(self, processor: Any, images: Any = None, text: Any = None) -> list[dict[str, Answer]]:
@@ -115,7 +136,8 @@ class AnsweringModel:
                 entry for each row; None is a missing one.
 
         Returns:
-            For each row the answers by task: `labels`, `probabilities` and, where they decide, `thresholds`.
+            For each row the answers by task: `labels`, `probabilities` and, where they decide, `thresholds`;
+            of regression `value` and `interval`.
 
         Raises:
             ValueError: If the model is in training mode, a row cannot be read, or an answer is not a number.

@@ -18,7 +18,8 @@ def probabilities(spec: TaskSpec, logits: torch.Tensor) -> torch.Tensor:
         logits: (..., C).
 
     Returns:
-        (..., C): of each class, summing to one; for `multilabel` of each label by itself.
+        (..., C): of each class, summing to one; for `multilabel` of each label by itself. A `regression` task
+        has none: in their place stands its value in the table's unit, (..., 1).
     """
     return kind_of(spec).probabilities(spec, logits.float())
 
@@ -33,6 +34,20 @@ def decisions(spec: TaskSpec, probabilities: torch.Tensor) -> torch.Tensor:
         probabilities: (..., C), from [`probabilities`].
 
     Returns:
-        (...) class indices; for `multilabel` (..., C) of 0 and 1.
+        (...) class indices; for `multilabel` (..., C) of 0 and 1; for `regression` (...) values, clipped to
+        the task's range.
     """
     return kind_of(spec).decisions(spec, probabilities)
+
+
+def intervals(spec: TaskSpec, decisions: torch.Tensor) -> torch.Tensor | None:
+    """Where the true value lies in nine of ten rows, by split conformal prediction (`regression` alone).
+
+    Args:
+        spec: The task; its `interval` is half the width.
+        decisions: (...) values, from [`decisions`].
+
+    Returns:
+        (..., 2) low and high end, clipped to the task's range; None for a task without intervals.
+    """
+    return kind_of(spec).intervals(spec, decisions)

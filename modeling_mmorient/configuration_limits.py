@@ -15,6 +15,7 @@ from typing import Any
 from transformers import PretrainedConfig
 
 from .shown_values import shown
+from .task_kinds import kind_of
 from .task_specs import MAX_LABELS
 
 # Layers of an encoder, or of the learner: the deepest published transformer (DeepNet) has 1,000.
@@ -159,7 +160,7 @@ def check_size(config: Any) -> None:
 def own_parameters(config: Any) -> dict[str, int]:
     """Number of parameters beside the encoders, without biases, by the field that decides them."""
     layers = [config.fused_dim, *config.learner_hidden_sizes]
-    labels = sum(spec.num_labels for spec in config.task_specs.values())
+    labels = sum(len(kind_of(spec).columns(spec)) for spec in config.task_specs.values())
     embeds = config.image_embed_dim + config.text_embed_dim
     return {
         "learner_hidden_sizes": sum(a * b for a, b in pairwise(layers)),

@@ -47,12 +47,17 @@ class TaskExplanation:
 
     Args:
         task: Its name.
-        probabilities: By label, calibrated.
-        decision: The answer: one label, or those of a `multilabel` task that hold.
+        probabilities: By label, calibrated. Empty for a `regression` task.
+        decision: The answer: one label, those of a `multilabel` task that hold, or the value of a
+            `regression` task in digits.
         contributions: By branch and label: the label's logit less what it is without the branch, whose
             features are zero then. They do not add up to the logit: the learner is not linear. (Logits of
-            an `ordinal` task are the log-probabilities of its labels.)
-        votes: By graph and label: what the neighbours' votes add to the logit, exactly. Empty without votes.
+            an `ordinal` task are the log-probabilities of its labels.) Of a `regression` task the same for
+            `value`, in the table's unit.
+        votes: By graph and label: what the neighbours' votes add to the logit (to the value), exactly. Empty
+            without votes.
+        value: The answer of a `regression` task; None for others.
+        interval: Around it, where the task has one fitted: low and high end.
     """
 
     task: str
@@ -60,6 +65,8 @@ class TaskExplanation:
     decision: list[str]
     contributions: dict[str, dict[str, float]]
     votes: dict[str, dict[str, float]]
+    value: float | None = None
+    interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -156,9 +163,13 @@ def _task(
     contributions: dict[str, dict[str, torch.Tensor]],
 ) -> list[TaskExplanation]:
     assert output.logits is not None
-    likely = probabilities(spec, output.logits[spec.name])
-    answers = decisions(spec, likely).tolist()
-    kind = kind_of(spec)
+    likely, kind, unit = (
+        probabilities(spec, output.logits[spec.name]),
+        kind_of(spec),
+        kind_of(spec).unit(spec),
+    )
+    decided = decisions(spec, likely)
+    answers, spans = decided.tolist(), kind.intervals(spec, decided)
 
     def by_label(values: torch.Tensor) -> dict[str, float]:
         return dict(zip(kind.columns(spec), values.tolist(), strict=True))
@@ -166,14 +177,16 @@ def _task(
     return [
         TaskExplanation(
             spec.name,
-            by_label(likely[row]),
+            by_label(likely[row]) if kind.has_probabilities else {},
             kind.names(spec, answers[row]),
-            {branch: by_label(values[spec.name][row]) for branch, values in contributions.items()},
+            {branch: by_label(unit * values[spec.name][row]) for branch, values in contributions.items()},
             {
-                graph: by_label(neighbors.votes[spec.name][row])
+                graph: by_label(unit * neighbors.votes[spec.name][row])
                 for graph, neighbors in (output.neighbors or {}).items()
                 if neighbors.votes
             },
+            None if kind.has_probabilities else answers[row],
+            None if spans is None else tuple(spans[row].tolist()),
         )
         for row in range(len(likely))
     ]

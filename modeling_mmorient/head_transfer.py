@@ -128,5 +128,5 @@ def _say(
 def _shown(spec: TaskSpec | None) -> str:
     if spec is None:
         return "-"
-    text = f"{spec.kind}: {', '.join(spec.labels)}"
+    text = ": ".join(filter(None, [spec.kind, ", ".join(spec.labels)]))
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 3]}..."

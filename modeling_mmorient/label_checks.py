@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from .input_checks import FLOATS, INTEGERS, ValueChecks, can_look, check_dense
-from .task_kinds import IGNORE_INDEX, kind_of
+from .task_kind import IGNORE_INDEX
+from .task_kinds import kind_of
 from .task_specs import TaskSpec
 
 # Of labels: larger numbers are not all whole in a float64.
@@ -18,11 +19,12 @@ MAX_COUNT = 2**53
 def check_labels(
     specs: Mapping[str, TaskSpec], labels: Any, checks: ValueChecks | None = None
 ) -> dict[str, torch.Tensor]:
-    """Labels by task as int64, if they are labels of these tasks.
+    """Labels by task in their kind's dtype, if they are labels of these tasks.
 
     Args:
         specs: The tasks by name.
-        labels: By task, (B,) class indices, or (B, C) of 0 and 1 for `multilabel`; -100 = not known.
+        labels: By task, as the task's kind has them: (B,) class indices or (B, C) of 0 and 1 for
+            `multilabel`, -100 = not known; (B,) values for `regression`, NaN = not known.
         checks: Where conditions on the values are gathered; None: they are looked at here.
 
     Raises:
@@ -46,7 +48,9 @@ def check_labels(
 def _check_task_labels(spec: TaskSpec, values: Any, checks: ValueChecks) -> torch.Tensor:
     name = f"labels[{spec.name!r}]"
     if not isinstance(values, torch.Tensor):
-        raise ValueError(f"`{name}` is a {type(values).__name__}: give a tensor of integers.")
+        raise ValueError(
+            f"`{name}` is a {type(values).__name__}: give a tensor of {kind_of(spec).given_words}."
+        )
     check_dense(name, values)
     kind = kind_of(spec)
     if values.dtype not in kind.given_dtypes:

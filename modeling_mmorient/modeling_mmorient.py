@@ -233,7 +233,8 @@ class MMOrientForMultitaskClassification(AnsweringModel, MMOrientPreTrainedModel
 
         Args:
             labels: Class indices (batch_size,) by task, (batch_size, classes) of 0 and 1 for a
-                `multilabel` one; -100 = not labelled. A task that is left out is labelled nowhere.
+                `multilabel` one, -100 = not labelled; values (batch_size,) in floating point for a
+                `regression` one, NaN = not labelled. A task that is left out is labelled nowhere.
             num_items_in_batch: Number of known labels by task over which the loss is a mean, when
                 gradients are accumulated over several batches. Defaults to their number in this one.
 

@@ -189,7 +189,7 @@ class ReferenceBank(SearchedReferences):
                 f"{name}_present": stored.present,
             }
         tasks = [
-            {"name": spec.name, "labels": list(spec.labels), "kind": spec.kind}
+            {"name": spec.name, **({"labels": list(spec.labels)} if spec.labels else {}), "kind": spec.kind}
             for spec in self.tasks.values()
         ]
         facts = {"notes": self.notes, "dtype": self.dtype, "widths": self.widths, "tasks": tasks}

@@ -27,7 +27,7 @@ from .saved_weights import (
     write_config,
     write_weights,
 )
-from .task_changes import carried_over
+from .task_changes import carried_over, head_identity
 from .task_specs import parse_tasks
 
 logger = logging.get_logger(__name__)
@@ -290,4 +290,4 @@ class SavedModel:
 
 
 def _heads(tasks: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-    return [(spec.name, spec.labels, spec.kind) for spec in tasks.values()]
+    return [head_identity(spec) for spec in tasks.values()]

@@ -20,15 +20,15 @@ def label_order(old: TaskSpec, new: TaskSpec) -> list[int] | None:
 
 
 def head_order(old: TaskSpec | None, new: TaskSpec) -> list[int] | None:
-    """As `label_order`, for heads; None if that of `old` cannot be that of `new`.
-
-    An ordinal head has one score along the order of its labels: it can be taken over in that order alone.
-    """
-    if old is None or old.kind != new.kind:
-        return None
-    if old.labels != new.labels and not kind_of(old).labels_may_move:
+    """As `label_order`, for heads; None if that of `old` cannot be that of `new`."""
+    if old is None or old.kind != new.kind or not kind_of(old).head_fits(old, new):
         return None
     return label_order(old, new)
+
+
+def head_identity(spec: TaskSpec) -> tuple[Any, ...]:
+    """What tells apart tasks of which one's head cannot be the other's as it is."""
+    return spec.name, spec.labels, spec.kind, spec.mean, spec.deviation
 
 
 def carried_over(saved: Mapping[str, TaskSpec], tasks: Any) -> Any:
@@ -55,7 +55,7 @@ def carried_over(saved: Mapping[str, TaskSpec], tasks: Any) -> Any:
 
 def _merged(old: TaskSpec | None, entry: Any) -> Any:
     given = dict(entry) if isinstance(entry, Mapping) else {"labels": entry}
-    labels = given.get("labels")
+    labels = given.get("labels", ())
     if (
         old is None
         or not isinstance(labels, list | tuple)

@@ -1,11 +1,12 @@
 """What the model is asked: tasks, their labels and kinds, as they are written in `config.json`."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from .shown_values import shown
-from .task_kinds import TASK_KINDS, TaskKind
+from .task_kind import MAX_VALUE, TaskKind
+from .task_kinds import TASK_KINDS
 
 # Of weights: products of these with losses stay finite.
 LARGEST_FACTOR = 1e9
@@ -20,9 +21,10 @@ class TaskSpec:
     Args:
         name: The key of the task in `labels` and `logits`.
         labels: Its classes; for `ordinal` in order of intensity, for `multilabel` the labels that may
-            hold at the same time.
+            hold at the same time. A `regression` task has none.
         kind: `multiclass` (one of the classes, softmax), `ordinal` (one of the classes, which have an
-            order; proportional odds) or `multilabel` (any number of the labels, a sigmoid each).
+            order; proportional odds), `multilabel` (any number of the labels, a sigmoid each) or
+            `regression` (a number).
         weight: Factor of the task in the total loss; 0 trains the task's head not at all.
         class_weights: Factor of each class (`multilabel`: of each label's positives) in the task's
             loss; None means 1 for all.
@@ -31,24 +33,33 @@ class TaskSpec:
         temperature: What the logits are divided by to become probabilities; fitted after training.
         thresholds: Probability above which a label holds, in (0, 1): one for each label of a `multilabel`
             task, a single one for the second label of a task with two. None: one half.
+        range: Of a `regression` task: the lowest and the highest value that there is; None: any.
+        mean, deviation: Of a `regression` task: mean and standard deviation of the training rows' values, in
+            whose units the model computes.
+        interval: Of a `regression` task: half the width of the interval around a value in which nine of ten
+            true values lie; fitted after training. None: there is none.
     """
 
     name: str
-    labels: tuple[str, ...]
+    labels: tuple[str, ...] = ()
     kind: str = "multiclass"
     weight: float = 1.0
     class_weights: tuple[float, ...] | None = None
     label_smoothing: float = 0.0
     temperature: float = 1.0
     thresholds: tuple[float, ...] | None = None
+    range: tuple[float, float] | None = None
+    mean: float = 0.0
+    deviation: float = 1.0
+    interval: float | None = None
 
     @property
     def num_labels(self) -> int:
         return len(self.labels)
 
     def to_dict(self) -> dict[str, Any]:
-        """The long form, of JSON types only."""
-        values = asdict(self)
+        """The long form, of JSON types only, with the fields that the task's kind has."""
+        values = {"name": self.name, **{key: getattr(self, key) for key in _keys(TASK_KINDS[self.kind])}}
         return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
     def to_options(self) -> dict[str, Any]:
@@ -100,31 +111,38 @@ def _split_name(entry: Any) -> tuple[Any, Any]:
     return entry["name"], {key: value for key, value in entry.items() if key != "name"}
 
 
+def _keys(kind: TaskKind) -> list[str]:
+    """What the long form of a task of this kind holds beside its name, in order."""
+    known = ("kind", "weight", *kind.options)
+    return [field.name for field in fields(TaskSpec) if field.name in known]
+
+
 def _parse_task(name: str, entry: Any) -> TaskSpec:
-    if isinstance(entry, Mapping):
-        allowed = [field.name for field in fields(TaskSpec) if field.name != "name"]
-        unknown = sorted(str(key) for key in entry if key not in allowed)
-        if unknown or "labels" not in entry:
-            raise ValueError(
-                f"task {shown(name)} has the keys {shown(sorted(map(str, entry)))}: "
-                f'"labels" is needed, and of {allowed} only.'
-            )
-        options = dict(entry)
-        labels = options.pop("labels")
-    else:
-        labels, options = entry, {}
-    kind = options.get("kind", "multiclass")
-    if kind not in TASK_KINDS:
-        raise ValueError(f"task {shown(name)} has the kind {shown(kind)}: choose one of {list(TASK_KINDS)}.")
-    meaning = TASK_KINDS[kind]
-    checked = _check_labels(name, labels, meaning)
+    options = dict(entry) if isinstance(entry, Mapping) else {"labels": entry}
+    named = options.pop("kind", "multiclass")
+    if not isinstance(named, str) or named not in TASK_KINDS:
+        raise ValueError(f"task {shown(name)} has the kind {shown(named)}: choose one of {list(TASK_KINDS)}.")
+    kind = TASK_KINDS[named]
+    needs_labels = "labels" in kind.options
+    if not set(options) <= set(_keys(kind)) or (needs_labels and "labels" not in options):
+        needed = '"labels" is needed, and of' if needs_labels else f"a {named} task has some of"
+        raise ValueError(
+            f"task {shown(name)} has the keys {shown(sorted(map(str, entry)))}: {needed} {_keys(kind)} only."
+        )
     weight = _check_factor(name, "weight", options.get("weight", 1.0))
+    check = _class_options if needs_labels else _value_options
+    return TaskSpec(name, kind=named, weight=weight, **check(name, options, kind))
+
+
+def _class_options(name: str, options: Mapping[str, Any], kind: TaskKind) -> dict[str, Any]:
+    """The checked fields of a task with labels."""
+    labels = _check_labels(name, options["labels"], kind)
     class_weights = options.get("class_weights")
     if class_weights is not None:
-        if not isinstance(class_weights, list | tuple) or len(class_weights) != len(checked):
+        if not isinstance(class_weights, list | tuple) or len(class_weights) != len(labels):
             raise ValueError(
                 f"task {shown(name)} has class_weights {shown(class_weights)}: give one number for each of "
-                f"its {len(checked)} labels, or None."
+                f"its {len(labels)} labels, or None."
             )
         class_weights = tuple(_check_factor(name, "class_weights", value) for value in class_weights)
     smoothing = _check_factor(name, "label_smoothing", options.get("label_smoothing", 0.0))
@@ -135,8 +153,51 @@ def _parse_task(name: str, entry: Any) -> TaskSpec:
     temperature = _check_factor(name, "temperature", options.get("temperature", 1.0))
     if temperature == 0:
         raise ValueError(f"task {shown(name)} has temperature {shown(temperature)}: give a number above 0.")
-    thresholds = _check_thresholds(name, options.get("thresholds"), meaning, checked)
-    return TaskSpec(name, checked, kind, weight, class_weights, smoothing, temperature, thresholds)
+    return {
+        "labels": labels,
+        "class_weights": class_weights,
+        "label_smoothing": smoothing,
+        "temperature": temperature,
+        "thresholds": _check_thresholds(name, options.get("thresholds"), kind, labels),
+    }
+
+
+def _value_options(name: str, options: Mapping[str, Any], kind: TaskKind) -> dict[str, Any]:
+    """The checked fields of a task whose answer is a number."""
+    limits = options.get("range")
+    if limits is not None:
+        if not isinstance(limits, list | tuple) or len(limits) != 2:
+            raise ValueError(
+                f"task {shown(name)} has the range {shown(limits)}: give the lowest and the highest value, "
+                "such as [0, 1], or None."
+            )
+        limits = tuple(_check_value(name, "range", value) for value in limits)
+        if limits[0] >= limits[1]:
+            raise ValueError(
+                f"task {shown(name)} has the range {shown(list(limits))}: the first value is the lower one."
+            )
+    deviation = _check_factor(name, "deviation", options.get("deviation", 1.0))
+    if deviation < 1 / MAX_VALUE:
+        raise ValueError(
+            f"task {shown(name)} has deviation {shown(deviation)}: give a number from {1 / MAX_VALUE:g}."
+        )
+    interval = options.get("interval")
+    return {
+        "range": limits,
+        "mean": _check_value(name, "mean", options.get("mean", 0.0)),
+        "deviation": deviation,
+        "interval": None if interval is None else _check_factor(name, "interval", interval),
+    }
+
+
+def _check_value(name: str, field: str, value: Any) -> float:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not -MAX_VALUE <= value <= MAX_VALUE:
+        raise ValueError(
+            f"task {shown(name)} has {field} {shown(value)}: give a number from {-MAX_VALUE:g} to "
+            f"{MAX_VALUE:g}."
+        )
+    return float(value)
 
 
 def _check_labels(name: str, labels: Any, kind: TaskKind) -> tuple[str, ...]:

@@ -42,7 +42,9 @@ class NeighborVotes(nn.Module):
     cos_1 is the similarity of the nearest neighbour, c are the task's class weights and p is the share of
     each class among the labelled references, weighted by c too (and one more of each, for classes without
     any): where classes are balanced in the loss, they are here. A `multilabel` task votes on each label by
-    itself, and a (logit v - logit p) is added. T, s > 0 and a are learned: T and s for each graph, a for each
+    itself, and a (logit v - logit p) is added. In a `regression` task the neighbours' standardised values
+    z stand for the classes: v = (Σ_j w_j z_j + s p) / (Σ_j w_j + s) with p the mean over the labelled
+    references, and a (v - p) is added. T, s > 0 and a are learned: T and s for each graph, a for each
     graph and task. Without a labelled neighbour v = p, and nothing is added.
 
     Not in the paper.

@@ -67,7 +67,7 @@ def _pages(
             found = explain(model, processor, images, texts)
             for (file, (title, meme)), explanation in zip(part, found, strict=True):
                 for task, answer in explanation.tasks.items():
-                    if not all(map(math.isfinite, answer.probabilities.values())):
+                    if not all(map(math.isfinite, [*answer.probabilities.values(), answer.value or 0.0])):
                         raise ValueError(
                             f"{title}: the model's answer to task {task!r} is not a number: its weights, or "
                             "the picture, are broken."

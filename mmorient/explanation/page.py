@@ -107,7 +107,9 @@ def render_index(title: str, entries: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _render(template: str, **values: Any) -> str:
-    environment = page_environment([TEMPLATE, REPORT_TEMPLATE], {"share": _share, "signed": _signed})
+    environment = page_environment(
+        [TEMPLATE, REPORT_TEMPLATE], {"share": _share, "signed": _signed, "ends": _ends}
+    )
     return environment.get_template(template).render(**values)
 
 
@@ -156,13 +158,15 @@ def _answer_view(task: TaskExplanation, page: MemePage) -> dict[str, Any]:
         # Of several labels each has its own.
         "probability": _probability(page.specs[task.task], task),
         "truth": truth,
-        "right": truth is not None and set(truth) == set(task.decision),
+        "right": None if truth is None or task.value is not None else set(truth) == set(task.decision),
+        "interval": task.interval,
     }
 
 
 def _probability(spec: TaskSpec, task: TaskExplanation) -> float | None:
-    """Of the answer; None where each of several labels has its own."""
-    return None if kind_of(spec).label_shape(spec) else task.probabilities[task.decision[0]]
+    """Of the answer; None where each of several labels has its own, or there is none."""
+    one = kind_of(spec).has_probabilities and not kind_of(spec).label_shape(spec)
+    return task.probabilities[task.decision[0]] if one else None
 
 
 def _task_view(task: TaskExplanation, page: MemePage) -> dict[str, Any]:
@@ -171,10 +175,13 @@ def _task_view(task: TaskExplanation, page: MemePage) -> dict[str, Any]:
     shown = {*by_probability[:MAX_LABELS], *task.decision, *truth}
     limits = dict(zip(kind_of(spec).threshold_labels(spec.labels), spec.thresholds or (), strict=False))
     drawn = [label for label in by_probability if label in task.decision][:MAX_DRAWN] or by_probability[:1]
+    if task.value is not None:
+        drawn = list(kind_of(spec).columns(spec))
     values = [abs(by_label[label]) for by_label in task.contributions.values() for label in drawn]
     return {
         **_answer_view(task, page),
         "kind": spec.kind,
+        "value": task.value,
         "labels": [
             {
                 "label": label,
@@ -257,6 +264,10 @@ def _neighbor_view(
 
 def _share(value: float) -> str:
     return f"{value:.1%}"
+
+
+def _ends(interval: tuple[float, float]) -> str:
+    return "{:.4g} to {:.4g}".format(*interval)
 
 
 def _signed(value: float) -> str:

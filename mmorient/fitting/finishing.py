@@ -156,12 +156,13 @@ def _task_scores(part: ScoredPart) -> dict[str, dict[str, Any]]:
     for name, task in part.scores["tasks"].items():
         kind = toolkit_kind(part.predictions[name].spec)
         baseline = part.baselines[kind.baseline_name].get(name)
-        found[name] = {**task, f"{kind.baseline_name}_{kind.leading_score}": baseline}
+        found[name] = {**task, f"{kind.baseline_name}_{kind.baseline_score}": baseline}
     return found
 
 
 def _mean(part: ScoredPart) -> dict[str, Any]:
     """Scores of the tasks' mean, beside the majority class."""
     majority = part.baselines.get("majority", {}).values()
-    mean = {name: part.scores[name] for name in ("macro_f1", "macro_f1_interval")}
+    names = ("mean_score", "mean_score_interval", "macro_f1", "macro_f1_interval")
+    mean = {name: part.scores[name] for name in names if name in part.scores}
     return {**mean, "majority_macro_f1": sum(majority) / len(majority) if majority else None}

@@ -18,6 +18,8 @@ from mmorient.fitting.finishing import finish
 from mmorient.fitting.references import OwnReferences, ReferenceRows, fit_votes, own_places
 from mmorient.fitting.run_log import logged_to
 from mmorient.fitting.trainer import MultitaskTrainer
+from mmorient.kinds.cells import is_labelled
+from mmorient.kinds.kinds import toolkit_kind
 from mmorient.recipes.arguments import DataArguments
 from mmorient.recipes.recipe import Recipe
 from mmorient.recipes.tasks import task_specs
@@ -116,16 +118,22 @@ def _tasks(data: DataArguments, tables: Mapping[str, datasets.Dataset]) -> dict[
     assert isinstance(data.tasks, dict)
     specs = task_specs(data.tasks)
     for name, spec in specs.items():
-        if spec.temperature != 1 or spec.thresholds is not None:
-            raise ValueError(f"task {name!r}: temperature and thresholds are fitted; leave them out.")
+        kind = toolkit_kind(spec)
+        fitted = {**kind.prepared_fields, **kind.unfitted}
+        if any(getattr(spec, field) != value for field, value in fitted.items()):
+            raise ValueError(f"task {name!r}: {' and '.join(fitted)} are fitted; leave them out.")
     for part, table in tables.items():
         known = labelled_tasks(table["labels"])
         if not known and part != "references":
             raise ValueError(f"no {part} row is labelled for any task: check the recipe's `tasks`.")
         if part == "training" and (unknown := [name for name in specs if name not in known]):
             raise ValueError(f"no training row is labelled for the tasks {unknown}: leave them out.")
+    training = tables["training"]["labels"][:]
+    for name, spec in specs.items():
+        labels = [row[name] for row in training if is_labelled(row[name])]
+        specs[name] = toolkit_kind(spec).prepared(spec, labels)
     if data.class_weighting == "balanced":
-        for name, weights in balanced_weights(tables["training"]["labels"], specs).items():
+        for name, weights in balanced_weights(training, specs).items():
             if specs[name].class_weights is None:
                 specs[name] = replace(specs[name], class_weights=tuple(weights))
     return {name: spec.to_options() for name, spec in specs.items()}

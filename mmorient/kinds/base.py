@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 
 from mmorient.kinds.cells import CellOptions, Label
-from modeling_mmorient.task_kinds import TASK_KINDS, TaskKind
+from modeling_mmorient.task_kind import TaskKind
+from modeling_mmorient.task_kinds import TASK_KINDS
 from modeling_mmorient.task_specs import TaskSpec
 
 
@@ -58,7 +59,11 @@ class ToolkitKind(ABC):
     score_names: tuple[str, ...]
     # Beside which constant answer scores are shown, and the score that is compared.
     baseline_name: str
-    leading_score: str
+    baseline_score: str
+    # Of `resampled_scores`, those that are errors.
+    lower_is_better: frozenset[str] = frozenset()
+    # Above the examples that `sureness` calls right, and above the others.
+    example_titles = ("Right", "Wrong")
 
     def __init__(self, name: str) -> None:
         self.model: TaskKind = TASK_KINDS[name]
@@ -68,6 +73,11 @@ class ToolkitKind(ABC):
     @abstractmethod
     def read(self, cell: Any, spec: TaskSpec, options: CellOptions) -> Label:
         """The label that a cell spells.
+
+        Args:
+            cell: A row's cell; where each label has a column, those of all of them.
+            spec: The task.
+            options: What the recipe says about the columns.
 
         Raises:
             KeyError: With the spelling, if no label has it.
@@ -89,6 +99,21 @@ class ToolkitKind(ABC):
         """Class weights with which all classes weigh the same, from known labels; None without classes."""
         return None
 
+    # Fields of a task that `prepared` sets, as they are before.
+    prepared_fields: Mapping[str, Any] = MappingProxyType({})
+
+    def prepared(self, spec: TaskSpec, labels: Sequence[Label]) -> TaskSpec:
+        """The task with what its known training labels say about it.
+
+        Raises:
+            ValueError: If nothing can be learned from them.
+        """
+        return spec
+
+    def remedy(self, spec: TaskSpec, options: CellOptions) -> str:
+        """What a person may do about cells that spell no label."""
+        return "add them to the task's `labels`, or say in `values` what they stand for"
+
     # Scores
 
     @abstractmethod
@@ -109,6 +134,10 @@ class ToolkitKind(ABC):
     @abstractmethod
     def metrics(self, scored: Scored) -> dict[str, float]:
         """Scores that training logs after each evaluation, by name, the leading one first."""
+
+    @abstractmethod
+    def unit_score(self, scores: Mapping[str, Any]) -> Any:
+        """Of `metrics` or `resampled` what means over tasks are of: 0 says nothing, 1 is perfect."""
 
     @abstractmethod
     def scores(self, scored: Scored) -> dict[str, float | None]:

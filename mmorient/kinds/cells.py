@@ -9,36 +9,46 @@ from typing import Any
 
 import numpy as np
 
-from modeling_mmorient.task_kinds import IGNORE_INDEX
+from modeling_mmorient.task_kind import IGNORE_INDEX
 
-# A class index, or for a multi-label task a 0 or 1 for each label; -100 = not labelled.
-Label = int | list[int]
+# A class index, or for a multi-label task a 0 or 1 for each label, -100 = not labelled; or a value, NaN = not
+# labelled.
+Label = int | float | list[int]
 
 
 @dataclass(frozen=True)
 class CellOptions:
-    """What a recipe's task says about its column.
+    """What a recipe's task says about its columns.
 
     Args:
-        column: Its name.
+        columns: Their names: one, or for a multi-label task one of each label, that says whether it holds.
+        by_label: Whether each label has a column.
         separator: Between the labels in a cell of a multi-label task.
         spellings: By spelling the class index; None for a spelling that stands for no label.
     """
 
-    column: str
+    columns: tuple[str, ...]
+    by_label: bool
     separator: str
     spellings: Mapping[str, int | None]
 
 
 def is_labelled(label: Label) -> bool:
     """Whether a row is labelled for a task."""
+    if isinstance(label, float):
+        return not math.isnan(label)
     return IGNORE_INDEX not in label if isinstance(label, list) else label != IGNORE_INDEX
 
 
 def known_rows(labels: np.ndarray) -> np.ndarray:
     """(rows,) bool from labels (rows, ...): True = labelled; with several entries, all of them are known."""
-    known = labels != IGNORE_INDEX
-    return known.all(-1) if known.ndim == 2 else known
+    known = known_entries(labels)
+    return np.asarray(known.all(-1)) if known.ndim == 2 else known
+
+
+def known_entries(labels: np.ndarray) -> np.ndarray:
+    """Which entries are known, in the shape of the labels: of floats those that are numbers."""
+    return ~np.isnan(labels) if labels.dtype.kind == "f" else labels != IGNORE_INDEX
 
 
 def spelling(cell: Any) -> str | None:

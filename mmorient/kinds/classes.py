@@ -16,7 +16,7 @@ from mmorient.kinds.macro_f1 import macro_f1
 from mmorient.kinds.reliability import reliability
 from mmorient.kinds.resampling import resampled_macro_f1
 from mmorient.kinds.shown import number, span
-from modeling_mmorient.task_kinds import IGNORE_INDEX
+from modeling_mmorient.task_kind import IGNORE_INDEX
 from modeling_mmorient.task_specs import TaskSpec
 
 
@@ -25,13 +25,15 @@ class ClassKind(ToolkitKind):
 
     resampled_scores = ("macro_f1",)
     baseline_name = "majority"
-    leading_score = "macro_f1"
+    baseline_score = "macro_f1"
     table_heading = ("macro-F1", "95% interval", "weighted F1", "accuracy", "ECE", "majority class")
     unfitted: Mapping[str, Any] = MappingProxyType({"temperature": 1.0, "thresholds": None})
     # Whether macro-F1 is over all labels, also over those that do not occur.
     every_class = False
     # What the share of rows with a right answer is called.
     accuracy = "accuracy"
+    # How the report draws the confusion.
+    shown_as = "matrix"
     sums_to_one = True
 
     @property
@@ -103,6 +105,10 @@ class ClassKind(ToolkitKind):
     def metrics(self, scored: Scored) -> dict[str, float]:
         return {"macro_f1": self.macro_f1(scored)}
 
+    def unit_score(self, scores: Mapping[str, Any]) -> Any:
+        """Macro-F1."""
+        return scores["macro_f1"]
+
     def scores(self, scored: Scored) -> dict[str, float | None]:
         calibration = None
         if scored.probabilities is not None:
@@ -132,6 +138,7 @@ class ClassKind(ToolkitKind):
         columns = (answered.sum(0), true.sum(0), *class_scores(answered, true))
         names = ("answers", "rows", "precision", "recall", "f1")
         return {
+            "shown_as": self.shown_as,
             "labels": list(spec.labels),
             "temperature": spec.temperature,
             "thresholds": None if spec.thresholds is None else list(spec.thresholds),

@@ -3,6 +3,7 @@
 from mmorient.kinds.base import ToolkitKind
 from mmorient.kinds.classes import OneClass
 from mmorient.kinds.multilabel import ManyLabels
+from mmorient.kinds.regression import Number
 from modeling_mmorient.task_kinds import TASK_KINDS
 from modeling_mmorient.task_specs import TaskSpec
 
@@ -10,6 +11,7 @@ _CLASSES: dict[str, type[ToolkitKind]] = {
     "multiclass": OneClass,
     "multilabel": ManyLabels,
     "ordinal": OneClass,
+    "regression": Number,
 }
 TOOLKIT_KINDS: dict[str, ToolkitKind] = {name: _CLASSES[name](name) for name in TASK_KINDS}
 

@@ -14,18 +14,23 @@ from mmorient.kinds.classes import ClassKind
 from modeling_mmorient.task_specs import TaskSpec
 
 SEPARATOR = "|"  # of the labels in a CSV cell of predictions
+# What a column of a single label says, beside counts.
+YES, NO = ("yes", "true"), ("no", "false")
 
 
 class ManyLabels(ClassKind):
     """A 0 or 1 for each label."""
 
-    table_keys = ("column", "values", "separator")
+    table_keys = ("column", "values", "separator", "columns")
     every_class = True
     accuracy = "subset_accuracy"  # all labels of a row are right
     sums_to_one = False
+    shown_as = "matrix_by_label"
     predicted_options: Mapping[str, str] = MappingProxyType({"separator": SEPARATOR})
 
     def read(self, cell: Any, spec: TaskSpec, options: CellOptions) -> Label:
+        if options.by_label:
+            return self._read_indicators(cell, spec)
         cell = value(cell, options.spellings)
         if isinstance(cell, list):
             parts = [spelling(entry) for entry in cell]
@@ -36,6 +41,22 @@ class ManyLabels(ClassKind):
             parts = [spelling(part) for part in whole.split(options.separator)]
         found = {options.spellings[part] for part in parts if part is not None}
         return [int(index in found) for index in range(spec.num_labels)]
+
+    def _read_indicators(self, cells: Sequence[Any], spec: TaskSpec) -> Label:
+        """From a cell for each label: empty beside others that are not means no."""
+        spelled = [spelling(value(cell, ())) for cell in cells]
+        if not any(spelled):
+            return self.unlabelled(spec)
+        held = [_holds(text) for text in spelled]
+        if None in held:
+            place = held.index(None)
+            raise KeyError(f"{spec.labels[place]}: {spelled[place]}")
+        return [int(bool(holds)) for holds in held]
+
+    def remedy(self, spec: TaskSpec, options: CellOptions) -> str:
+        if options.by_label:
+            return "a column for each label holds 0 or 1, yes or no, true or false, or counts"
+        return super().remedy(spec, options)
 
     def holds(self, spec: TaskSpec, values: np.ndarray) -> np.ndarray:
         return values == 1
@@ -99,3 +120,11 @@ class ManyLabels(ClassKind):
 
     def answer_cell(self, names: list[str], as_text: bool) -> Any:
         return SEPARATOR.join(names) if as_text else names
+
+
+def _holds(spelled: str | None) -> bool | None:
+    """Whether a label holds by the cell of its column; None: the cell says something else."""
+    text = (spelled or "0").lower()
+    if text in (*YES, *NO):
+        return text in YES
+    return int(text) > 0 if text.isascii() and text.isdigit() else None

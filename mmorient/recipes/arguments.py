@@ -62,9 +62,10 @@ class DataArguments:
         text_columns: Columns of the text; the first one that is not empty counts.
         tasks: What is asked, by task: its labels and more (`own_table.yaml` shows all). Task name to `labels`
             and optionally `column` (defaults to the name), `values` (other spellings to one of the labels,
-            or to null for none of them), `kind` (`multiclass`, `ordinal` or `multilabel`), `separator` (of
-            the labels in a cell of a multi-label task; default `,`) and `weight`. An empty cell is a row
-            that is not labelled for the task.
+            or to null for none of them), `kind` (`multiclass`, `ordinal`, `multilabel` or `regression`),
+            `separator` (of the labels in a cell of a multi-label task; default `,`) or `columns` (of a
+            multi-label task, one for each label), `range` (of a regression task, lowest and highest value)
+            and `weight`. An empty cell is a row that is not labelled for the task.
         validation_share: Share of the training rows to hold out for validation where no such split is given.
         test_share: Share of the training rows to hold out for the test where no such split is given. 0: none.
         class_weighting: `balanced` weighs classes by their rarity in the training rows; or `none`.

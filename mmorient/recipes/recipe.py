@@ -1,13 +1,14 @@
 """Recipes: the arguments of a training run, from a YAML file with command-line overrides."""
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import PurePath
 from typing import Any, NamedTuple, NoReturn
 
 from transformers import HfArgumentParser, TrainingArguments
 
+from mmorient.kinds.kinds import toolkit_kind
 from mmorient.recipes.arguments import DataArguments, ModelArguments, RunArguments, read_mapping
 from mmorient.recipes.checks import (
     check_configuration,
@@ -18,6 +19,7 @@ from mmorient.recipes.checks import (
 from mmorient.recipes.files import find_recipe, read_recipe
 from mmorient.recipes.messages import nearest, shown
 from mmorient.recipes.tasks import task_specs
+from modeling_mmorient.task_specs import TaskSpec
 
 
 class Recipe(NamedTuple):
@@ -109,10 +111,12 @@ def _parse(recipe: Mapping[str, Any], argv: list[str] | None = None) -> Recipe:
     assert isinstance(model.model_options, dict) and isinstance(model.processor_options, dict)
     check_model_options(model.model_options)
     check_processor_options(model.processor_options)
-    training = _training_arguments(namespace)
     specs = task_specs(data.tasks)  # which says what is wrong with them
+    if namespace["metric_for_best_model"] is None:
+        namespace["metric_for_best_model"] = next(iter(_metrics(specs)))
+    training = _training_arguments(namespace)
     check_configuration(model.model_options, any((model.joint, model.text, model.vision)), specs)
-    _require_evaluations(run, training, data.tasks)
+    _require_evaluations(run, training, specs)
     identity = {key: value for key, value in namespace.items() if key not in HARMLESS}
     return Recipe(data, model, run, training, json.loads(json.dumps(identity, default=str)))
 
@@ -131,12 +135,34 @@ def _training_arguments(namespace: Mapping[str, Any]) -> TrainingArguments:
         ) from error
 
 
-def _require_evaluations(run: RunArguments, training: TrainingArguments, tasks: Collection[str]) -> None:
+def _metrics(specs: Mapping[str, TaskSpec]) -> dict[str, bool]:
+    """What a model may be chosen by, the default first: by name, whether more of it is better."""
+    kinds = {name: toolkit_kind(spec) for name, spec in specs.items()}
+    with_classes = ["macro_f1" in kind.resampled_scores for kind in kinds.values()]
+    means = {"mean_score": not all(with_classes), "macro_f1": any(with_classes)}
+    return {
+        **{name: True for name, there in means.items() if there},
+        **{
+            f"{score}_{name}": score not in kind.lower_is_better
+            for name, kind in kinds.items()
+            for score in kind.resampled_scores
+        },
+    }
+
+
+def _require_evaluations(
+    run: RunArguments, training: TrainingArguments, specs: Mapping[str, TaskSpec]
+) -> None:
     metric = str(training.metric_for_best_model).removeprefix("eval_")
-    if metric != "macro_f1" and metric.removeprefix("macro_f1_") not in tasks:
+    known = _metrics(specs)
+    if metric not in known:
         raise ValueError(
-            f"`metric_for_best_model` is {training.metric_for_best_model!r}: give macro_f1, or macro_f1_ and "
-            f"one of the tasks {list(tasks)}."
+            f"`metric_for_best_model` is {training.metric_for_best_model!r}: give one of {list(known)}."
+        )
+    if training.greater_is_better != known[metric]:
+        raise ValueError(
+            f"`greater_is_better` is {training.greater_is_better} and `metric_for_best_model` is {metric!r}: "
+            f"set the first to {str(known[metric]).lower()}."
         )
     if training.eval_strategy == "no" and (
         training.load_best_model_at_end or training.save_strategy == "best"
@@ -162,7 +188,8 @@ def _require_evaluations(run: RunArguments, training: TrainingArguments, tasks: 
 DEFAULTS: dict[str, Any] = {
     # Rows reach the collator whole: it is the collator that makes the model's arguments.
     "remove_unused_columns": False,
-    "metric_for_best_model": "macro_f1",
+    # Of the tasks' kinds: `macro_f1`, or `mean_score` where there is a regression task.
+    "metric_for_best_model": None,
     # A loss that is not a number would be logged as 0.
     "logging_nan_inf_filter": False,
     "greater_is_better": True,

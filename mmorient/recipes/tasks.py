@@ -12,7 +12,9 @@ from modeling_mmorient.task_specs import TaskSpec, parse_tasks
 TABLE_KEYS = tuple(dict.fromkeys(key for kind in TOOLKIT_KINDS.values() for key in kind.table_keys))
 MODEL_KEYS = tuple(field.name for field in fields(TaskSpec) if field.name != "name")
 # What training finds out by itself.
-FITTED_KEYS = ("temperature", "thresholds")
+FITTED_KEYS = tuple(
+    dict.fromkeys(key for kind in TOOLKIT_KINDS.values() for key in (*kind.prepared_fields, *kind.unfitted))
+)
 DEFAULT_SEPARATOR = ","
 
 
@@ -30,6 +32,9 @@ def task_specs(tasks: Mapping[str, Any]) -> dict[str, TaskSpec]:
     }
     for name, task in tasks.items():
         _check_keys(name, task)
+        if isinstance(task, Mapping) and "columns" in task:
+            # Of a multi-label task: a column for each label, which is called as the label is.
+            short[name].setdefault("labels", task["columns"])
     specs = parse_tasks(short)
     for name, spec in specs.items():
         cell_options(spec, tasks[name])
@@ -63,13 +68,30 @@ def cell_options(spec: TaskSpec, task: Any) -> CellOptions:
         if key in options and key not in toolkit_kind(spec).table_keys:
             kinds = " or ".join(name for name, kind in TOOLKIT_KINDS.items() if key in kind.table_keys)
             raise ValueError(f"task {spec.name!r} is {spec.kind}: only a {kinds} task has a `{key}`.")
+    if "columns" in options:
+        return CellOptions(_columns(spec, options), True, DEFAULT_SEPARATOR, {})
     column = options.get("column", spec.name)
     if not isinstance(column, str):
         raise ValueError(
             f"task {spec.name!r} has the column {column!r}: give the name of one column, a string. (YAML "
             "reads an unquoted number or yes as something else.)"
         )
-    return CellOptions(column, _separator(spec, options), _spellings(spec, options.get("values")))
+    return CellOptions((column,), False, _separator(spec, options), _spellings(spec, options.get("values")))
+
+
+def _columns(spec: TaskSpec, options: Mapping[str, Any]) -> tuple[str, ...]:
+    columns = options["columns"]
+    if others := [key for key in TABLE_KEYS if key in options and key != "columns"]:
+        raise ValueError(
+            f"task {spec.name!r} has `columns` and {others}: a column for each label needs none of these."
+        )
+    strings = isinstance(columns, list | tuple) and all(isinstance(column, str) for column in columns)
+    if not strings or len(columns) != len(spec.labels) or len(set(columns)) != len(columns):
+        raise ValueError(
+            f"task {spec.name!r} has the columns {columns!r}: give the name of one column for each of its "
+            f"labels, {list(spec.labels)}."
+        )
+    return tuple(columns)
 
 
 def _separator(spec: TaskSpec, options: Mapping[str, Any]) -> str:

@@ -82,7 +82,7 @@ def line_chart(
         share: Whether to draw all of [0, 1].
     """
     with matplotlib.rc_context(STYLE):
-        figure, axes = _figure(4.6, 2.6)
+        figure, axes = new_figure(4.6, 2.6)
         for index, points in enumerate(series.values()):
             x, y = np.array(points, dtype=float).T
             line = (0, DASHES[index]) if DASHES[index] else "solid"
@@ -97,7 +97,7 @@ def line_chart(
             (label, PROPERTIES[SERIES[index]], " ".join(map(str, DASHES[index])))
             for index, label in enumerate(series)
         ]
-        svg = _svg(figure, name, f"{title} by epoch: {_course(series)}")
+        svg = svg_of(figure, name, f"{title} by epoch: {_course(series)}")
     return Chart(title, svg, legend if len(series) > 1 else ())
 
 
@@ -136,7 +136,7 @@ def reliability_chart(name: str, numbers: Mapping[str, Any]) -> Chart:
         lower.yaxis.set_major_locator(MaxNLocator(3, integer=True, prune="lower"))
         for axes in (upper, lower):
             axes.tick_params(length=0)
-        svg = _svg(
+        svg = svg_of(
             figure,
             name,
             f"Reliability diagram: expected calibration error {numbers['error']:.3f} "
@@ -164,7 +164,7 @@ def degree_chart(name: str, title: str, numbers: Mapping[str, Any]) -> Chart:
     widths = [(entry["high"] - entry["low"] + 1) * 0.9 for entry in bins]
     shares = [entry["count"] / numbers["rows"] for entry in bins]
     with matplotlib.rc_context(STYLE):
-        figure, axes = _figure(4.6, 2.6)
+        figure, axes = new_figure(4.6, 2.6)
         axes.bar(centers[1:], shares[1:], widths[1:], color=ACCENT)
         axes.bar(centers[:1], shares[:1], widths[:1], color="none", edgecolor=ALERT, hatch="////")
         axes.axvline(numbers["mean_degree"], color=INK, linestyle="dashed", linewidth=1)
@@ -173,7 +173,7 @@ def degree_chart(name: str, title: str, numbers: Mapping[str, Any]) -> Chart:
         axes.yaxis.set_major_locator(MaxNLocator(5))
         axes.yaxis.set_major_formatter(PercentFormatter(1))
         axes.grid(visible=False, axis="x")
-        svg = _svg(
+        svg = svg_of(
             figure,
             name,
             f"{title}: mean {numbers['mean_degree']:.3g}, at most {numbers['max_degree']}, "
@@ -182,14 +182,15 @@ def degree_chart(name: str, title: str, numbers: Mapping[str, Any]) -> Chart:
     return Chart(title, svg)
 
 
-def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
+    """A figure of this size in inches, and its only axes."""
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots()
     axes.tick_params(length=0)
     return figure, axes
 
 
-def _svg(figure: Figure, name: str, description: str) -> Markup:
+def svg_of(figure: Figure, name: str, description: str) -> Markup:
     """A figure as an element of a page: without a size of its own, with ids that no other figure has."""
     file = io.StringIO()
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))

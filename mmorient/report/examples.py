@@ -30,17 +30,18 @@ class Example:
         truth: Its label (of a multi-label task: those that hold).
         answer: The same of the model.
         probability: Of the answer. For a multi-label task of the label that it is about: the least sure one
-            of an answer that is right, the surest wrong one of an answer that is wrong.
+            of an answer that is right, the surest wrong one of an answer that is wrong. None for a regression
+            task, which has none.
     """
 
     index: int
     truth: list[str]
     answer: list[str]
-    probability: float
+    probability: float | None
 
 
 def choose_examples(predictions: TaskPredictions, count: int) -> dict[str, list[Example]]:
-    """The labelled rows that a model is most sure of.
+    """The labelled rows that a model is most sure of, or closest to and furthest from where it gives numbers.
 
     Classes take turns (by what is true), so that the most frequent one does not fill the list; inside a class
     the most probable answers come first, and of equal ones the earlier row.
@@ -56,7 +57,10 @@ def choose_examples(predictions: TaskPredictions, count: int) -> dict[str, list[
         order = _in_turn(np.flatnonzero(candidates & np.isfinite(sure)), sure, turns)[:count]
         chosen[name] = [
             Example(
-                int(rows[i]), names(spec, scored.truth[i]), names(spec, scored.answers[i]), float(sure[i])
+                int(rows[i]),
+                names(spec, scored.truth[i]),
+                names(spec, scored.answers[i]),
+                float(sure[i]) if kind_of(spec).has_probabilities else None,
             )
             for i in order
         ]

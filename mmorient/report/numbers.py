@@ -33,7 +33,12 @@ def task_numbers(predictions: TaskPredictions) -> dict[str, Any]:
     """What the report says of one task's labelled rows beside their scores, as the task's kind has it."""
     scored = labelled_rows(predictions)
     kind = toolkit_kind(scored.spec)
-    return {"kind": scored.spec.kind, "rows": len(scored.truth), **plain(kind.numbers(scored))}
+    return {
+        "kind": scored.spec.kind,
+        "rows": len(scored.truth),
+        "example_titles": list(kind.example_titles),
+        **plain(kind.numbers(scored)),
+    }
 
 
 def graph_numbers(degrees: np.ndarray) -> dict[str, Any]:
@@ -67,7 +72,10 @@ def graph_numbers(degrees: np.ndarray) -> dict[str, Any]:
     }
 
 
-CURVES = ("loss", "learning_rate", "grad_norm", "eval_loss", "eval_macro_f1", "image_graph_", "text_graph_")
+CURVES = (
+    *("loss", "learning_rate", "grad_norm", "eval_loss", "eval_macro_f1", "eval_mean_score", "eval_mae"),
+    *("eval_spearman", "image_graph_", "text_graph_"),
+)
 
 
 def curves(history: Sequence[Mapping[str, Any]]) -> dict[str, list[list[float | None]]]:

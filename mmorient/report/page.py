@@ -11,6 +11,7 @@ from mmorient.kinds.reliability import CONFIDENCE_BINS
 from mmorient.report.charts import Chart, degree_chart, line_chart, reliability_chart
 from mmorient.report.environment import page_environment, showable
 from mmorient.report.examples import THUMBNAIL_SIZE, show_row
+from mmorient.report.scatter import residual_chart, scatter_chart
 
 TEMPLATE = Path(__file__).resolve().parent / "template"
 MODALITIES = {"image": "Picture graph", "text": "Text graph"}
@@ -43,7 +44,7 @@ def render_page(numbers: Mapping[str, Any], rows: Any) -> str:
         tasks=tasks,
         bins=CONFIDENCE_BINS,
         learning=_learning_charts(numbers["curves"], tasks),
-        reliability=_reliability_charts(numbers["splits"], tasks),
+        task_charts=_task_charts(numbers["splits"], tasks),
         graph_charts=_graph_charts(numbers["graphs"], numbers["curves"]),
         modalities=MODALITIES,
         show_row=lambda index: show_row(rows[index]),
@@ -64,6 +65,16 @@ def _learning_charts(logged: Mapping[str, Any], tasks: Sequence[str]) -> list[Ch
                 {**mean, **{task: f"eval_macro_f1_{task}" for task in tasks[start : start + room]}},
             )
             for start in range(0, len(tasks), room)
+        ),
+        _course("mean-score-", "Mean score on the evaluation rows", logged, {"mean": "eval_mean_score"}),
+        *(
+            _course(
+                f"spearman-{start}-",
+                "Spearman's correlation on the evaluation rows",
+                logged,
+                {task: f"eval_spearman_{task}" for task in tasks[start : start + MAX_LINES]},
+            )
+            for start in range(0, len(tasks), MAX_LINES)
         ),
         _course("learning-rate-", "Learning rate", logged, {"learning rate": "learning_rate"}),
         _course("gradient-", "Norm of the gradient", logged, {"norm": "grad_norm"}),
@@ -100,14 +111,18 @@ def _course(
     return line_chart(name, title, found, share) if found else None
 
 
-def _reliability_charts(splits: Sequence[Mapping[str, Any]], tasks: Sequence[str]) -> dict[Any, Chart]:
-    """By split and task, where there is a row to draw."""
-    return {
-        (number, task): reliability_chart(f"reliability-{number}-{tasks.index(task)}-", values["reliability"])
-        for number, split in enumerate(splits)
-        for task, values in split["tasks"].items()
-        if values["reliability"]["count"]
-    }
+def _task_charts(splits: Sequence[Mapping[str, Any]], tasks: Sequence[str]) -> dict[Any, list[Chart]]:
+    """By split and task, where there is a row to draw: the reliability, or true values and residuals."""
+    found = {}
+    for number, split in enumerate(splits):
+        for task, values in split["tasks"].items():
+            name = f"{number}-{tasks.index(task)}-"
+            if values.get("reliability", {}).get("count"):
+                found[number, task] = [reliability_chart(f"reliability-{name}", values["reliability"])]
+            elif values.get("points"):
+                charts = scatter_chart(f"scatter-{name}", values), residual_chart(f"residuals-{name}", values)
+                found[number, task] = list(charts)
+    return found
 
 
 def _number(value: Any) -> str:
@@ -141,6 +156,9 @@ HEADINGS = {
     "weighted_f1": "Weighted F1",
     "majority_macro_f1": "Majority class",
     "calibration_error": "Calibration error",
+    "mae": "Mean error",
+    "mean_predictor_mae": "Mean error of the mean",
+    "interval_coverage": "In interval",
 }
 
 

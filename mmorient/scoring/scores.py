@@ -19,13 +19,14 @@ from mmorient.scoring.task_predictions import (
 from modeling_mmorient.task_specs import TaskSpec
 
 INTERVAL = (2.5, 97.5)  # percentiles
+MEAN_SCORE = "of macro-F1 for classes and Spearman's correlation, at least 0, for regression"
 
 
 def metrics_of(specs: Mapping[str, TaskSpec]) -> Callable[[EvalPrediction], dict[str, float]]:
     """What a `Trainer` computes after each evaluation, as its `compute_metrics`.
 
     That is `{score}_{task}` for every task that has a labelled row, by the scores of the task's kind
-    (macro-F1 of classes), and `macro_f1`, the mean of the tasks' macro-F1. It raises a
+    (`macro_f1` of classes; `mae`, `pearson` and `spearman` of regression), and `mean_scores`. It raises a
     ValueError if a logit is not finite: it decides nothing.
 
     Args:
@@ -43,7 +44,7 @@ def metrics_of(specs: Mapping[str, TaskSpec]) -> Callable[[EvalPrediction], dict
         named = {
             f"{score}_{name}": value for name, values in found.items() for score, value in values.items()
         }
-        return {**named, "macro_f1": _mean([values["macro_f1"] for values in found.values()])}
+        return {**named, **mean_scores(specs, found)}
 
     return compute_metrics
 
@@ -61,8 +62,8 @@ def baseline_scores(
         labels: The same of the rows that are scored.
 
     Returns:
-        By what the answer is called, `majority`, and by task its macro-F1. Tasks without a labelled row on
-        either side are left out.
+        By what the answer is called and by task: for `majority` its macro-F1, for `mean_predictor` (of
+        regression tasks) its mean absolute error. Tasks without a labelled row on either side are left out.
     """
     found: dict[str, dict[str, float]] = {toolkit_kind(spec).baseline_name: {} for spec in specs.values()}
     for name, spec in specs.items():
@@ -74,12 +75,12 @@ def baseline_scores(
         if len(known) and len(truth):
             answers = np.broadcast_to(kind.baseline(spec, known), truth.shape)
             scores = kind.metrics(Scored(spec, answers, truth))
-            found[kind.baseline_name][name] = scores[kind.leading_score]
+            found[kind.baseline_name][name] = scores[kind.baseline_score]
     return found
 
 
 def scores(predictions: Mapping[str, TaskDecisions], seed: int = 0, resamples: int = 1000) -> dict[str, Any]:
-    """The scores of every task over its labelled rows, and their mean macro-F1.
+    """The scores of every task over its labelled rows, and their means.
 
     Args:
         predictions: By task, for the same rows in the same order.
@@ -90,12 +91,15 @@ def scores(predictions: Mapping[str, TaskDecisions], seed: int = 0, resamples: i
     Returns:
         Of JSON types, None for what there is not:
 
-        - `tasks`: by task `rows` (labelled ones), `macro_f1`, `macro_f1_interval` (the 2.5th and 97.5th
-          percentile over the resamples, without those that have no labelled row), `weighted_f1` (weighted by
-          the classes' rows), `accuracy` (for `multilabel` instead `subset_accuracy`: all labels of a row are
-          right) and `expected_calibration_error` (None without probabilities). A task without a labelled row
-          has None for all but `rows`.
-        - `macro_f1`, `macro_f1_interval`: of the mean over the tasks that have a labelled row.
+        - `tasks`: by task `rows` (labelled ones) and, for classes, `macro_f1`, `macro_f1_interval` (the
+          2.5th and 97.5th percentile over the resamples, without those that have no labelled row),
+          `weighted_f1` (weighted by the classes' rows), `accuracy` (for `multilabel` instead
+          `subset_accuracy`: all labels of a row are right) and `expected_calibration_error` (None without
+          probabilities); for regression `mae` (mean absolute error), `pearson` and `spearman`, each with its
+          interval, and `interval_coverage`, the share of true values in the task's interval (None without
+          one). A correlation with answers that are all equal is 0. A task without a labelled row has None for
+          all but `rows`.
+        - `macro_f1`, `mean_score` and their intervals: see [`mean_scores`].
         - `resamples`, `seed`.
 
     The interval says what other rows of the same kind would change, not what another training run would.
@@ -104,14 +108,39 @@ def scores(predictions: Mapping[str, TaskDecisions], seed: int = 0, resamples: i
     labelled = {name: task for name, task in predictions.items() if task.known.any()}
     sampled = resampled_scores(labelled, resamples, seed) if labelled else {}
     tasks = {name: _task_scores(task, sampled.get(name)) for name, task in predictions.items()}
-    points = [tasks[name]["macro_f1"] for name in labelled]
-    return {
-        "tasks": tasks,
-        "macro_f1": _mean(points) if points else None,
-        "macro_f1_interval": _mean_interval([found["macro_f1"] for found in sampled.values()]),
-        "resamples": resamples,
-        "seed": seed,
-    }
+    specs = {name: task.spec for name, task in predictions.items()}
+    means: dict[str, Any] = {}
+    for name, value in mean_scores(specs, {name: tasks[name] for name in labelled}).items():
+        means[name] = value if labelled else None
+        means[f"{name}_interval"] = _interval(mean_scores(specs, sampled)[name]) if labelled else None
+    return {"tasks": tasks, **means, "resamples": resamples, "seed": seed}
+
+
+def mean_scores(specs: Mapping[str, TaskSpec], scores: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Means over the tasks, by which the best model is chosen.
+
+    - `macro_f1`: of macro-F1, over the tasks with classes; left out where there are none.
+    - `mean_score`: over all tasks, of macro-F1 for classes and of Spearman's correlation for regression (0
+      where it is negative), which are 0 for an answer that says nothing and 1 for a perfect one; only where
+      there is a regression task.
+
+    Args:
+        specs: All tasks, by name.
+        scores: By task and name, of the tasks that have a labelled row; numbers, or arrays (resamples,) in
+            which NaN stands for a resample without a labelled row.
+
+    Returns:
+        By name a number or an array; NaN where no task has a labelled row.
+    """
+    with_classes = {name for name, spec in specs.items() if "macro_f1" in toolkit_kind(spec).resampled_scores}
+    means: dict[str, Any] = {}
+    if with_classes:
+        means["macro_f1"] = _mean(
+            [values["macro_f1"] for name, values in scores.items() if name in with_classes]
+        )
+    if len(with_classes) < len(specs):
+        means["mean_score"] = _mean([toolkit_kind(specs[name]).unit_score(scores[name]) for name in scores])
+    return means
 
 
 def _task_scores(task: TaskDecisions, sampled: Mapping[str, np.ndarray] | None) -> dict[str, Any]:
@@ -129,16 +158,14 @@ def _interval(sampled: np.ndarray) -> list[float]:
     return [float(value) for value in np.nanpercentile(sampled, INTERVAL)]
 
 
-def _mean(values: Sequence[float]) -> float:
-    return float(np.mean(values)) if values else float("nan")
-
-
-def _mean_interval(sampled: Sequence[np.ndarray]) -> list[float] | None:
-    """Of the mean over the tasks that have a labelled row in a resample."""
-    if not sampled:
-        return None
-    values = np.stack(sampled)
-    return _interval(np.nanmean(values[:, ~np.isnan(values).all(0)], axis=0))
+def _mean(values: Sequence[Any]) -> Any:
+    """Over tasks; in each resample over those that have a labelled row in it."""
+    if not values:
+        return float("nan")
+    stacked = np.stack([np.asarray(value, dtype=float) for value in values])
+    if stacked.ndim == 1:
+        return float(stacked.mean())
+    return np.nanmean(stacked[:, ~np.isnan(stacked).all(0)], axis=0)
 
 
 def score_table(results: Mapping[str, Any], baselines: Mapping[str, Mapping[str, float]]) -> str:
@@ -154,9 +181,12 @@ def score_table(results: Mapping[str, Any], baselines: Mapping[str, Mapping[str,
         rows = [("task", *kind.table_heading, "rows")]
         for name, task in tasks.items():
             rows.append((name, *kind.table_cells(task, constant.get(name)), str(task["rows"])))
-        if kind.leading_score == "macro_f1":
+        if "macro_f1" in kind.resampled_scores:
             rows.append(_mean_row(results, [constant[name] for name in tasks if name in constant]))
         lines += [*_aligned(rows), *kind.table_notes(list(tasks.values()))]
+    if "mean_score" in results:
+        mean, interval = results["mean_score"], results["mean_score_interval"]
+        lines.append(f"mean score {number(mean)} ({span(interval)}): {MEAN_SCORE}")
     return "\n".join(line.rstrip() for line in lines)
 
 

@@ -9,10 +9,9 @@ import torch
 from numpy.typing import ArrayLike
 
 from mmorient.kinds.base import Scored
-from mmorient.kinds.cells import known_rows
+from mmorient.kinds.cells import known_entries, known_rows
 from mmorient.kinds.kinds import toolkit_kind
 from modeling_mmorient.calibration import decisions, probabilities
-from modeling_mmorient.task_kinds import IGNORE_INDEX
 from modeling_mmorient.task_specs import TaskSpec
 
 
@@ -22,8 +21,9 @@ class TaskDecisions:
 
     Args:
         spec: The task.
-        decisions: (rows,) class indices; for `multilabel` (rows, C) of 0 and 1.
-        labels: The same, -100 where a row is not labelled.
+        decisions: (rows,) class indices; for `multilabel` (rows, C) of 0 and 1; for `regression` (rows,)
+            values.
+        labels: The same, -100 (NaN for values) where a row is not labelled.
 
     Raises:
         ValueError: If the arrays do not fit the task or one another.
@@ -42,7 +42,7 @@ class TaskDecisions:
                 f"{self.labels.shape}: a {self.spec.kind} task with {len(self.spec.labels)} labels needs "
                 f"{shape} of both."
             )
-        values = {"labels": self.labels[self.labels != IGNORE_INDEX], "decisions": self.decisions[self.known]}
+        values = {"labels": self.labels[known_entries(self.labels)], "decisions": self.decisions[self.known]}
         for field, given in values.items():
             if (wrong := kind.check(self.spec, given)) is not None:
                 raise ValueError(f"task {name!r} has the {field} {wrong}.")
@@ -59,6 +59,7 @@ class TaskPredictions(TaskDecisions):
 
     Args:
         probabilities: (rows, C) float32, calibrated; of each class, for `multilabel` of each label by itself.
+            Of `regression` the value before it is clipped, (rows, 1).
     """
 
     probabilities: np.ndarray
@@ -73,7 +74,7 @@ class TaskPredictions(TaskDecisions):
                 "is expected."
             )
         values = self.probabilities[self.known]
-        if not ((values >= 0) & (values <= 1)).all():
+        if kind.model.has_probabilities and not ((values >= 0) & (values <= 1)).all():
             raise ValueError(f"task {self.spec.name!r} has probabilities that are no numbers from 0 to 1.")
 
     @classmethod

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mmorient.kinds.cells import Label, is_labelled
+from mmorient.kinds.cells import CellOptions, Label, is_labelled
 from mmorient.kinds.kinds import toolkit_kind
 from mmorient.recipes.tasks import cell_options
 from mmorient.tables.problems import Problem
@@ -35,7 +35,8 @@ def read_labels(table: Table, spec: TaskSpec, task: Any) -> LabelColumn:
         spec: The task.
         task: Its entry in the recipe: `column` (default: the task's name), `values` (spelling to label, or
             to null for a spelling that stands for none), `separator` (between the labels in a cell of a
-            multi-label task; a list in JSON or Parquet needs none).
+            multi-label task; a list in JSON or Parquet needs none), or instead of these `columns` (of a
+            multi-label task, one for each label).
 
     Raises:
         ValueError: If the entry or the column does not fit.
@@ -43,7 +44,7 @@ def read_labels(table: Table, spec: TaskSpec, task: Any) -> LabelColumn:
     options, kind = cell_options(spec, task), toolkit_kind(spec)
     labels: list[Label] = []
     unknown: dict[int, str] = {}
-    for row, cell in enumerate(table.cells(options.column)):
+    for row, cell in enumerate(_cells(table, options)):
         try:
             labels.append(kind.read(cell, spec, options))
         except KeyError as error:
@@ -56,13 +57,23 @@ def read_labels(table: Table, spec: TaskSpec, task: Any) -> LabelColumn:
         problems.append(
             Problem(
                 "unknown_labels",
-                f"{table.name}: column {options.column!r} has values that task {spec.name!r} does not know, "
-                f"{values[:5]}{more} in {table.where(list(unknown))}: add them to the task's `labels`, or "
-                "say in `values` what they stand for.",
+                f"{table.name}: {_named(options)} values that task {spec.name!r} does not know, "
+                f"{values[:5]}{more} in {table.where(list(unknown))}: {kind.remedy(spec, options)}.",
                 table.findings({row: f"task {spec.name!r}: {value!r}" for row, value in unknown.items()}),
             )
         )
     return LabelColumn(labels, unknown, problems)
+
+
+def _cells(table: Table, options: CellOptions) -> Iterable[Any]:
+    columns = [table.cells(column) for column in options.columns]
+    return zip(*columns, strict=True) if options.by_label else columns[0]
+
+
+def _named(options: CellOptions) -> str:
+    if options.by_label:
+        return f"columns {list(options.columns)} have"
+    return f"column {options.columns[0]!r} has"
 
 
 def labelled_tasks(labels: Iterable[Mapping[str, Label]]) -> set[str]:
