@@ -193,7 +193,7 @@ def _task_view(task: TaskExplanation, page: MemePage) -> dict[str, Any]:
             for label, probability in task.probabilities.items()
             if label in shown
         ],
-        "left_out": len(task.probabilities) - len(shown),
+        "left_out": len(task.probabilities.keys() - shown),
         "drawn": [
             {
                 "label": label,

@@ -9,6 +9,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 # Of an evaluation's metrics these are no scores.
 _NO_SCORES = ("epoch", "eval_loss", "eval_runtime", "eval_samples_per_second", "eval_steps_per_second")
 _LEAST_WIDTH = 6
+# Of all tasks together.
+_MEANS = {"macro_f1": "mean macro-F1", "mean_score": "mean score"}
 
 
 class EpochTable(TrainerCallback):
@@ -89,7 +91,11 @@ class EpochTable(TrainerCallback):
 
 def _title(name: str) -> str:
     score = name.removeprefix("eval_")
-    return "mean macro-F1" if score == "macro_f1" else score.removeprefix("macro_f1_")
+    if score in _MEANS:
+        return _MEANS[score]
+    if score.startswith("macro_f1_"):
+        return score.removeprefix("macro_f1_")
+    return score.replace("_", " ", 1)  # `mae_age` and others of regression
 
 
 def _cell(value: float | None, digits: int = 3) -> str:

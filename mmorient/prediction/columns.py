@@ -30,6 +30,8 @@ class OutputColumns:
       `|` (CSV).
     - `probability.{task}.{label}` for each class. A label of a multi-label task holds where it is above the
       label's threshold (`thresholds` of the task in the model's `config.json`; one half without).
+    - Of a regression task instead the value in `predicted.{task}`, and `interval.{task}.low` and `.high`,
+      between which nine of ten true values lie, where the task has an interval fitted.
     - `is_reference`: whether the row is one of the model's references, so that its answer knows its label:
       true or false; empty where the row has no prediction.
     - `error`: why a row has no prediction; empty where it has one.

@@ -36,6 +36,7 @@ def render_page(numbers: Mapping[str, Any], rows: Any) -> str:
         "duration": _duration,
         "code": _code,
         "label": _label,
+        "alike": _alike,
     }
     environment = page_environment([TEMPLATE], filters)
     tasks = list(dict.fromkeys(name for split in numbers["splits"] for name in split["tasks"]))
@@ -123,6 +124,15 @@ def _task_charts(splits: Sequence[Mapping[str, Any]], tasks: Sequence[str]) -> d
                 charts = scatter_chart(f"scatter-{name}", values), residual_chart(f"residuals-{name}", values)
                 found[number, task] = list(charts)
     return found
+
+
+def _alike(scores: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The tasks' scores in groups that have macro-F1 or lack it, the first ones first: a table for each."""
+    groups = [
+        {name: values for name, values in scores.items() if ("macro_f1" in values) == has}
+        for has in (True, False)
+    ]
+    return [group for group in groups if group]
 
 
 def _number(value: Any) -> str:

@@ -66,7 +66,7 @@ def test_long_form_survives_json():
         ({"t": ["a", "a"]}, ["'t'", "once"]),
         ({"t": {"labels": ["a"], "kind": "ordinal"}}, ["'t'", "at least 2"]),
         ({"t": {"labels": [], "kind": "multilabel"}}, ["'t'", "at least 1"]),
-        ({"t": {"labels": ["a", "b"], "kind": "regression"}}, ["'t'", "'regression'", "ordinal"]),
+        ({"t": {"labels": ["a", "b"], "kind": "ranking"}}, ["'t'", "'ranking'", "ordinal"]),
         ({"t": {"labels": ["a", "b"], "loss": 1}}, ["'t'", "loss", "class_weights"]),
         ({"t": {"kind": "ordinal"}}, ["'t'", '"labels"']),
         ({"t": {"labels": ["a", "b"], "weight": -1}}, ["'t'", "weight", "-1"]),
