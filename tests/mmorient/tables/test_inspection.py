@@ -107,10 +107,11 @@ def test_the_command_prints_the_report_and_trains_nothing(
 ) -> None:
     """With the commented recipe, every option of which about the data is used here."""
     recipe = yaml.safe_load((RECIPES / "own_table.yaml").read_text())
-    header = "image,corrected,text,sarcastic,feeling,offence,about,split\n"
+    header = "image,corrected,text,sarcastic,feeling,offence,about,Joy,Sadness,age,split\n"
     rows = [
         f",,words {i:02d},{'yes' if i % 2 else 'no'},{('awful', 'neutral', 'great', '?')[i % 4]},slight,"
-        f"{('politics|work', 'nothing', 'animals', '')[i % 4]},{'dev' if i % 5 == 0 else 'train'}\n"
+        f"{('politics|work', 'nothing', 'animals', '')[i % 4]},{i % 2},yes,{i + 0.5},"
+        f"{'dev' if i % 5 == 0 else 'train'}\n"
         for i in range(40)
     ]
     (folder / "memes.csv").write_text(header + "".join(rows))
