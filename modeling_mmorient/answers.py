@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -71,7 +72,7 @@ def name_answers(
         for row, (shares, decided) in enumerate(
             zip(probabilities[task].tolist(), decisions[task].tolist(), strict=True)
         ):
-            if not all(share == share for share in shares):
+            if not all(map(math.isfinite, shares)):
                 raise ValueError(
                     f"row {row}: the model's logits of task {task!r} are not finite, and not a number is no "
                     "answer: its weights, or the image, are broken."

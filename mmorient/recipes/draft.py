@@ -1,6 +1,6 @@
 """A recipe for a table that nobody has described yet, written with comments for the person who goes on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -80,13 +80,13 @@ class Draft:
         data: Fields of `DataArguments` but for the tasks, in the order to write them.
         tasks: By name.
         notes: By field of `data`, what a person should check.
-        hints: Comments about columns that might be tasks too, a line each.
+        hints: Columns that might be tasks too, by name: written as comments, to take the sign off.
     """
 
     data: Mapping[str, Any]
     tasks: Mapping[str, TaskDraft]
     notes: Mapping[str, str] = field(default_factory=dict)
-    hints: Sequence[str] = ()
+    hints: Mapping[str, TaskDraft] = field(default_factory=dict)
 
 
 def recipe_text(draft: Draft, table: str, name: str, output: str, encoders: Mapping[str, str]) -> str:
@@ -105,7 +105,8 @@ def recipe_text(draft: Draft, table: str, name: str, output: str, encoders: Mapp
     for task, drafted in draft.tasks.items():
         lines.append(_line(f"  {_yaml(task)}:", drafted.note))
         lines += [f"    {key}: {_yaml(value)}" for key, value in drafted.options.items()]
-    lines += [f"  # {_comment(hint)}" for hint in draft.hints]
+    for task, hint in draft.hints.items():
+        lines.append(_line(f"  # {_comment(_yaml(task))}: {_comment(_yaml(dict(hint.options)))}", hint.note))
     lines += ["class_weighting: balanced          # rare classes count as much as frequent ones; or none"]
     lines += ["", _rule("the model")]
     if encoders:

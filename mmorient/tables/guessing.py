@@ -105,10 +105,10 @@ def guess_table(
         "validation_share": "held out of the table; or name a validation_file",
         "test_share": "in the same way, for the scores; or name a test_file",
     }
-    hints = [
-        f"{summary.name} has {_many(summary)} different numbers: a task of kind regression"
+    hints = {
+        summary.name: TaskDraft({"kind": "regression"}, f"{_many(summary)} different numbers")
         for summary in numbers
-    ]
+    }
     return Guess(Draft(data, tasks, {key: note for key, note in notes.items() if key in data}, hints), text)
 
 

@@ -71,7 +71,11 @@ def test_columns_are_guessed_and_shown(table: Path, capsys: pytest.CaptureFixtur
         "about": {"labels": ["animals", "politics", "work"], "kind": "multilabel", "separator": "|"},
     }
     assert recipe.training.output_dir == "runs/mine" and not any((recipe.model.joint, recipe.model.text))
-    assert "# score has 60 different numbers: a task of kind regression" in Path("mine.yaml").read_text()
+    text = Path("mine.yaml").read_text()
+    hint = "  # score: {kind: regression}"
+    assert f"{hint:<34} # 60 different numbers" in text
+    Path("with_score.yaml").write_text(text.replace("  # score:", "  score:"))
+    assert parse_recipe(["with_score.yaml"]).data.tasks == {**tasks, "score": {"kind": "regression"}}
     inspect(["mine.yaml"])
     assert "Nothing stops a run." in capsys.readouterr().out
 
