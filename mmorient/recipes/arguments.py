@@ -172,7 +172,7 @@ class RunArguments:
 
     Args:
         early_stopping_patience: Stop after that many evaluations without a better model, and keep the best.
-            Better is a higher mean macro-F1 on the validation rows. None: train to the end.
+            Better is by `metric_for_best_model` on the validation rows. None: train to the end.
         threshold_quantile: Quantile of the references' nearest similarities that becomes a graph's threshold.
             Where the model's options give the graph none: at 0.1 nine of ten references have a neighbour
             above it. None: the nearest are neighbours whatever their similarity.
