@@ -9,6 +9,7 @@ from pathlib import Path
 from transformers.utils import logging as transformers_logging
 
 from mmorient.files.kept_at_home import keep_at_home
+from mmorient.files.loading_bars import without_loading_bars
 
 RUN_LOG = "run.log"
 _LIBRARIES = ("transformers", "datasets", "accelerate", "huggingface_hub", "py.warnings")
@@ -35,7 +36,7 @@ class _File(logging.FileHandler):
 
 @contextmanager
 def logged_to(folder: Path, writes: bool = True) -> Iterator[None]:
-    """Send what libraries log and warn to `run.log` of a run's folder, and hide their bars, for a while.
+    """Send what libraries log and warn to `run.log` of a run's folder, and hide bars over weights.
 
     Errors are shown as well. The file stays out of uploads of the folder, since it names folders of the
     machine.
@@ -51,21 +52,18 @@ def logged_to(folder: Path, writes: bool = True) -> Iterator[None]:
     shown = logging.StreamHandler(sys.stderr)
     shown.setLevel(logging.ERROR)
     loggers = [logging.getLogger(name) for name in _LIBRARIES]
-    bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_default_handler()
-    transformers_logging.disable_progress_bar()
     logging.captureWarnings(True)
     for logger in loggers:
         logger.addHandler(file)
         logger.addHandler(shown)
     try:
-        yield
+        with without_loading_bars():
+            yield
     finally:
         for logger in loggers:
             logger.removeHandler(file)
             logger.removeHandler(shown)
         file.close()
         logging.captureWarnings(False)
-        if bars:
-            transformers_logging.enable_progress_bar()
         transformers_logging.enable_default_handler()

@@ -9,6 +9,7 @@ from huggingface_hub.utils import validate_repo_id
 from transformers import AutoConfig, AutoModel, AutoProcessor
 from transformers.utils import CONFIG_NAME
 
+from mmorient.files.loading_bars import without_loading_bars
 from modeling_mmorient import MMOrientConfig, MMOrientForMultitaskClassification, MMOrientProcessor
 
 # For the one attempt to reach the Hub before anything is loaded from there.
@@ -72,7 +73,8 @@ def load_saved_model(name: str) -> tuple[MMOrientForMultitaskClassification, MMO
             "the `output_dir` of a training run."
         )
     try:
-        model, found = AutoModel.from_pretrained(name, output_loading_info=True, **options)
+        with without_loading_bars():
+            model, found = AutoModel.from_pretrained(name, output_loading_info=True, **options)
     except Exception as error:  # of safetensors, of torch, of the system
         raise ValueError(f"the weights of {name!r} cannot be loaded: {error}") from error
     if found["missing_keys"]:
