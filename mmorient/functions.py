@@ -84,7 +84,8 @@ def predict(model: str | Path, table: Any, output: str | Path | None = None, **o
 
     Returns:
         For a table in memory the same kind of table, with the new columns: `predicted.{task}`,
-        `probability.{task}.{label}`, `is_reference` and `error`. Otherwise the path of the output.
+        `probability.{task}.{label}` (of regression `interval.{task}.low` and `.high`), `is_reference` and
+        `error`. Otherwise the path of the output.
 
     Raises:
         ValueError: If the model, the table as a whole or an option is unusable.
