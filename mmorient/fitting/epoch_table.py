@@ -69,6 +69,10 @@ class EpochTable(TrainerCallback):
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Take the bar away, which an error would be printed behind otherwise."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None

@@ -58,7 +58,8 @@ class MultitaskTrainer(Trainer):
         self.model_accepts_loss_kwargs = True
         for shown in (ProgressCallback, PrinterCallback):
             self.remove_callback(shown)
-        self.add_callback(EpochTable(self._latest))
+        self._table = EpochTable(self._latest)
+        self.add_callback(self._table)
         self._loss_since_row: torch.Tensor | None = None
         self._batches_since_row = 0
         self._graph_health: dict[str, GraphHealth] | None = None
@@ -218,7 +219,10 @@ class MultitaskTrainer(Trainer):
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """As `Trainer.train`; times it."""
         self._started = time.perf_counter()
-        result = super().train(*args, **kwargs)
+        try:
+            result = super().train(*args, **kwargs)
+        finally:
+            self._table.close()
         self._seconds_before, self._started = self.seconds, None
         return result
 
