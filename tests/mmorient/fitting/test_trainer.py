@@ -172,7 +172,8 @@ def test_two_processes_give_the_updates_of_one(tmp_path: Path, rows: str, count:
     tests = Path(__file__).parents[2]
     paths = [f"{tests.parent}", f"{tests}"]
     # The conftest's and this file's names are found from their folders.
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tests), str(tests / "training"), *paths])}
+    found = os.pathsep.join([str(tests), str(Path(__file__).parent), *paths])
+    environment = {**os.environ, "PYTHONPATH": found}
     small = 4 if rows == "alone" else 8
     for processes, batch in ((1, 16), (2, small)):
         launch = [
