@@ -129,7 +129,8 @@ def test_the_largest_encoders_that_there_are_pass():
         ("text_config", {"type_vocab_size": 0}, "type_vocab_size` is 0: give at least 1"),
         ("text_config", {"layer_norm_eps": -1.0}, "layer_norm_eps` is -1.0: give a number of at least 0"),
         ("text_config", {"chunk_size_feed_forward": 3}, "chunk_size_feed_forward` is 3: give 0"),
-        ("text_config", {"output_hidden_states": "x"}, "output_hidden_states` is 'x': give true or false"),
+        # The oldest supported transformers checks this one itself, in other words.
+        ("text_config", {"output_hidden_states": "x"}, "output_hidden_states.*'x'"),
         ("text_config", {"quantization_config": "x"}, "quantization_config` is 'x': give a dict"),
         ("text_config", {"to_dict": 3}, "carries 'to_dict', a function's name"),
         ("vision_config", {"num_channels": 0}, "num_channels` is 0: give at least 1"),
@@ -143,7 +144,7 @@ def test_the_largest_encoders_that_there_are_pass():
 )
 def test_what_an_encoder_does_not_check_itself_is_named(role, entry, message):
     kind = {"text_config": "bert", "vision_config": "vit"}[role]
-    with pytest.raises(ValueError, match=rf"{role}.*{message}"):
+    with pytest.raises(ValueError, match=rf"(?s){role}.*{message}"):
         build_encoder_config(role, {"model_type": kind, **entry})
 
 
