@@ -17,6 +17,7 @@ from modeling_mmorient import (
     MMOrientConfig,
     MMOrientForMultitaskClassification,
     MMOrientModel,
+    ReferenceBank,
     referenced_model,
 )
 from tests.modeling_mmorient.known_models import IDS
@@ -208,6 +209,16 @@ def test_a_reference_is_not_its_own_neighbor(threshold, make_known, make_inputs)
     assert torch.equal(mixed.indices[5:], itself["text"].indices[5:])
     with pytest.raises(ValueError, match=r"`own_reference` has the value 12"):
         model(**inputs, own_reference=own + 1)
+
+
+def test_what_is_remembered_of_a_modality_is_not_taken_for_the_other():
+    bank = ReferenceBank(image_embed_dim=6, text_embed_dim=6)
+    bank.add(IDS, {"image": torch.randn(12, 6), "text": torch.randn(12, 6)})
+    queries, present, own = torch.randn(12, 6), torch.ones(12, dtype=torch.bool), torch.arange(12)
+    for modality in ("image", "text"):  # with the same embeddings of a row in both
+        found = bank.neighbors(modality, queries, present, 2, None, own)
+        sought = bank.search(modality, queries, k=2, exclude=own)
+        assert torch.equal(found.indices, sought.indices)
 
 
 def test_training_sees_the_neighbors_that_evaluation_sees(make_known, make_inputs, make_labels):
