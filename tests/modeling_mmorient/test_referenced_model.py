@@ -17,9 +17,9 @@ from modeling_mmorient import (
     MMOrientConfig,
     MMOrientForMultitaskClassification,
     MMOrientModel,
-    ReferenceBank,
     referenced_model,
 )
+from modeling_mmorient.reference_bank import ReferenceBank
 from tests.modeling_mmorient.known_models import IDS
 
 ROOT = Path(__file__).resolve().parents[2]
