@@ -21,7 +21,7 @@ help: ## Show this list
 
 quickstart: $(INSTALLED)-train ## Draw sample memes, train on them, print the scores and label a picture
 	$(BIN)/mmorient samples runs/sample_memes --rows 800
-	$(BIN)/accelerate launch training/train.py training/recipes/quickstart.yaml
+	$(BIN)/mmorient train training/recipes/quickstart.yaml
 	$(BIN)/mmorient label runs/quickstart --image runs/sample_memes/images/00001.png \
 		--text "$$($(BIN)/python -c 'import csv; print(next(csv.DictReader(open("runs/sample_memes/train.csv")))["text"])')"
 

@@ -3,7 +3,7 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ SPLITS = {
     "validation_split": ("validation", "valid", "val", "dev", "development"),
     "test_split": ("test", "testing"),
 }
+# Of a column that says whether a label holds.
+INDICATOR_VALUES = ({"0", "1"}, {"no", "yes"}, {"false", "true"})
 SEPARATORS = ("|", ";", ",", "/")
 # Of a task: labels, characters of each, and rows for each on the average.
 MOST_LABELS, LONGEST_LABEL, LEAST_ROWS = 30, 60, 3
@@ -62,24 +64,13 @@ def guess_table(
         TableError: If no column can hold pictures, or none labels; the message shows the columns.
     """
     summaries = summarise(stream)
-    roles: dict[str, str] = {}
-    image = _image_column(summaries)
-    split = _split_fields(summaries)
+    image, split = _image_column(summaries), _split_fields(summaries)
     taken = {image, split.get("split_column")}
-    several = {
-        summary.name: found
-        for summary in summaries
-        if summary.name not in taken and (found := _several(stream, summary)) is not None
-    }
-    tasks = dict(several)
-    for summary in summaries:
-        if summary.name not in taken | several.keys() and _holds_labels(summary):
-            tasks[summary.name] = _single(summary)
-    tasks = {summary.name: tasks[summary.name] for summary in summaries if summary.name in tasks}
+    tasks = _tasks(stream, [summary for summary in summaries if summary.name not in taken])
     others = [summary for summary in summaries if summary.name not in taken | tasks.keys()]
     texts = _text_columns(others)
-    roles |= dict.fromkeys(texts, "text") | {name: _role(task) for name, task in tasks.items()}
     numbers = [summary for summary in others if summary.name not in texts and _measures(summary)]
+    roles = dict.fromkeys(texts, "text") | {name: _role(task) for name, task in tasks.items()}
     roles |= {summary.name: "number" for summary in numbers}
     if image is not None:
         roles[image] = "image"
@@ -94,22 +85,63 @@ def guess_table(
             f"{text}\nno column seems to hold {missing}: copy own_table.yaml, which comes with the package, "
             f"and name the columns yourself.{stream.hint}"
         )
-    data: dict[str, Any] = {"data_dir": str(path.parent), "train_file": path.name, **text_format, **split}
     folder, note = _image_folder(stream, image, path, image_dir)
+    splits = split or _files_beside(path)
+    data: dict[str, Any] = {"data_dir": str(path.parent), "train_file": path.name, **text_format, **splits}
     data |= {"image_dir": folder, "image_column": image, "text_columns": texts}
-    if not {"validation_split", "test_split"} & split.keys():
+    if not splits.keys() & {"validation_split", "test_split", "validation_file", "test_file"}:
         data |= {"validation_share": 0.15, "test_share": 0.15}
-    notes = {
-        "image_dir": note,
-        "text_columns": "the first one that is not empty counts" if len(texts) > 1 else "",
-        "validation_share": "held out of the table; or name a validation_file",
-        "test_share": "in the same way, for the scores; or name a test_file",
-    }
-    hints = {
+    hints = _indicators(summaries, tasks) | {
         summary.name: TaskDraft({"kind": "regression"}, f"{_many(summary)} different numbers")
         for summary in numbers
     }
+    notes = {
+        "image_dir": note,
+        "text_columns": "the first one that is not empty counts" if len(texts) > 1 else "",
+        "validation_file": "lies beside the table",
+        "test_file": "lies beside the table",
+        "validation_share": "held out of the table; or name a validation_file",
+        "test_share": "in the same way, for the scores; or name a test_file",
+    }
     return Guess(Draft(data, tasks, {key: note for key, note in notes.items() if key in data}, hints), text)
+
+
+def _tasks(stream: TableStream, summaries: Sequence[ColumnSummary]) -> dict[str, TaskDraft]:
+    """By column that seems to hold labels, its task."""
+    tasks = {}
+    for summary in summaries:
+        if (several := _several(stream, summary)) is not None:
+            tasks[summary.name] = several
+        elif _holds_labels(summary):
+            tasks[summary.name] = _single(summary)
+    return tasks
+
+
+def _files_beside(path: Path) -> dict[str, str]:
+    """The recipe's fields about other splits of the table, by the names of the files beside it."""
+    if path.stem.casefold() not in SPLITS["train_split"] or not path.is_file():
+        return {}
+    beside = {
+        other.stem.casefold(): other.name
+        for other in sorted(path.parent.iterdir())
+        if other.suffix.casefold() == path.suffix.casefold()
+    }
+    fields = {"validation_file": "validation_split", "test_file": "test_split"}
+    found = {field: [name for name in SPLITS[split] if name in beside] for field, split in fields.items()}
+    return {field: beside[names[0]] for field, names in found.items() if names}
+
+
+def _indicators(summaries: Sequence[ColumnSummary], tasks: Mapping[str, TaskDraft]) -> dict[str, TaskDraft]:
+    """The one task that several columns of yes and no may be, a label each."""
+    columns = [
+        summary.name
+        for summary in summaries
+        if summary.name in tasks and {value.casefold() for value in summary.values} in INDICATOR_VALUES
+    ]
+    if len(columns) < 3:
+        return {}
+    note = "in place of the tasks of these columns, if they answer one question"
+    return {"all_of_them": TaskDraft({"kind": "multilabel", "columns": columns}, note)}
 
 
 def _many(summary: ColumnSummary) -> str:

@@ -212,3 +212,32 @@ def test_drawn_memes_are_trained_on_as_they_are(tmp_path: Path, monkeypatch: pyt
     main(["memes/train.csv"])
     train(["recipe.yaml", "--num_train_epochs", "1"])
     assert (tmp_path / "runs" / "recipe" / "report" / "index.html").is_file()
+
+
+def test_files_of_other_splits_beside_the_table_are_named(table: Path, tmp_path: Path) -> None:
+    train = table.rename(table.with_name("Train.csv"))
+    for name in ("val.csv", "test.csv", "test.tsv", "notes.csv"):
+        (table.parent / name).write_bytes(train.read_bytes())
+    main([str(train)])
+    data = parse_recipe(["recipe.yaml"]).data
+    assert (data.validation_file, data.test_file) == ("val.csv", "test.csv")
+    assert "_share" not in Path("recipe.yaml").read_text()
+
+
+def test_columns_of_yes_and_no_may_be_one_task(table: Path) -> None:
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for number, row in enumerate(rows):
+        row |= {"joy": number % 2, "anger": number % 3 // 2, "fear": number % 5 // 4}
+    with table.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    main([str(table)])
+    text = Path("recipe.yaml").read_text()
+    hint = "  # all_of_them: {columns: [is ironic, joy, anger, fear], kind: multilabel}"
+    assert f"{hint} # in place of the tasks" in text
+    Path("one.yaml").write_text(text.replace("  # all_of_them:", "  all_of_them:"))
+    tasks = parse_recipe(["one.yaml"]).data.tasks
+    assert isinstance(tasks, dict)
+    assert tasks["all_of_them"]["columns"] == ["is ironic", "joy", "anger", "fear"]
