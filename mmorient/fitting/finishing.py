@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import torch
 
 from mmorient.files.whole_files import write_text
 from mmorient.fitting.trainer import MultitaskTrainer
@@ -87,7 +88,7 @@ def finish(
     # Not `trainer.save_model()`, which leaves a pickle of the arguments beside the model.
     model.save_pretrained(folder)
     trainer.processing_class.save_pretrained(folder)
-    _write_results(folder, parts, fitted, arguments)
+    _write_results(folder, parts, fitted, arguments, _about(trainer))
     fitting = [
         f"task {name}, what was fitted: {note}" for name, said in fitted.notes.items() for note in said
     ]
@@ -106,7 +107,11 @@ def _score(
 
 
 def _write_results(
-    folder: Path, parts: Mapping[str, ScoredPart], fitted: FittedDecisions, arguments: Mapping[str, Any]
+    folder: Path,
+    parts: Mapping[str, ScoredPart],
+    fitted: FittedDecisions,
+    arguments: Mapping[str, Any],
+    about: Mapping[str, Any],
 ) -> None:
     results = {
         **{name: {"loss": part.loss, **part.baselines, **part.scores} for name, part in parts.items()},
@@ -115,8 +120,21 @@ def _write_results(
             for name, spec in fitted.specs.items()
         },
         "arguments": arguments,
+        "training": about,
     }
     write_text(folder / "results.json", json.dumps(results, indent=2) + "\n")
+
+
+def _about(trainer: MultitaskTrainer) -> dict[str, Any]:
+    """How long the training took, on what, and with which packages."""
+    device = trainer.args.device
+    return {
+        "seconds": trainer.seconds,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper(),
+        "processes": trainer.args.world_size,
+        # A clone that was not installed has no metadata to ask for its own.
+        "versions": {"modeling-mmorient": __version__} | {package: version(package) for package in PACKAGES},
+    }
 
 
 def _report(
@@ -144,8 +162,7 @@ def _report(
         history=history,
         degrees=trainer.degrees(),
         duration=trainer.seconds,
-        # A clone that was not installed has no metadata to ask for its own.
-        versions={"modeling-mmorient": __version__} | {package: version(package) for package in PACKAGES},
+        versions=_about(trainer)["versions"],
         notes=notes,
     )
 

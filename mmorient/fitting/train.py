@@ -21,6 +21,7 @@ from mmorient.fitting.trainer import MultitaskTrainer
 from mmorient.kinds.cells import is_labelled
 from mmorient.kinds.kinds import toolkit_kind
 from mmorient.recipes.arguments import DataArguments
+from mmorient.recipes.files import save_recipe
 from mmorient.recipes.recipe import Recipe
 from mmorient.recipes.tasks import task_specs
 from mmorient.scoring.scores import metrics_of
@@ -180,6 +181,7 @@ def carry_out(recipe: Recipe) -> None:
             summary = finish(run.trainer, run.tables, run.rows, recipe.identity, run.notes)
             if first:
                 leave_tables(run, recipe.data)
+                save_recipe(recipe.given, folder)
         if summary:
             print(f"\n{summary}")
         run.trainer.end_processes()

@@ -1,15 +1,19 @@
 """A recipe's file: YAML in which every key stands once, of a size that a person writes."""
 
 import codecs
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from mmorient.files.data_folders import data_folder
+from mmorient.files.kept_at_home import keep_at_home
+from mmorient.files.whole_files import write_text
 from mmorient.recipes.messages import nearest
 
+# What a run did, in its folder.
+RUN_RECIPE = "recipe.yaml"
 # What a file may come to once its anchors are written out: far more than any recipe has.
 MOST_NODES, MOST_LEVELS = 100_000, 50
 MOST_BYTES = 10_000_000
@@ -37,6 +41,18 @@ def find_recipe(name: str) -> Path:
         f"{name!r} is no file: the first argument is the recipe, a YAML file, or the name of one that comes "
         f"with the package, {list(shipped)}.{nearest(name, shipped)}"
     )
+
+
+def save_recipe(given: Mapping[str, Any], folder: Path) -> None:
+    """Leave `recipe.yaml` in a run's folder, and out of its uploads: it names folders of this machine.
+
+    Args:
+        given: The arguments that are not the defaults.
+        folder: The run's.
+    """
+    keep_at_home(folder, RUN_RECIPE)
+    whole = {**given, "data_dir": str(Path(given.get("data_dir", ".")).expanduser().resolve())}
+    write_text(folder / RUN_RECIPE, yaml.safe_dump(whole, allow_unicode=True, sort_keys=False, width=110))
 
 
 def read_recipe(path: Path) -> dict[str, Any]:

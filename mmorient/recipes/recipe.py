@@ -29,6 +29,7 @@ class Recipe(NamedTuple):
         data, model, run: As described there.
         training: transformers' own.
         identity: Of all arguments those that decide the outcome, of JSON types.
+        given: Those that are not the defaults, of JSON types: `build_recipe` takes them again.
     """
 
     data: DataArguments
@@ -36,6 +37,7 @@ class Recipe(NamedTuple):
     run: RunArguments
     training: TrainingArguments
     identity: dict[str, Any]
+    given: dict[str, Any]
 
 
 # Arguments that do not change what a run learns, or end with. (A schedule depends on the number of epochs.)
@@ -95,6 +97,7 @@ def build_recipe(recipe: str | PurePath | Mapping[str, Any], **overrides: Any) -
 def _parse(recipe: Mapping[str, Any], argv: list[str] | None = None) -> Recipe:
     parser = _Parser(ARGUMENTS)
     known = {action.dest for action in parser._actions} - {"help"}
+    defaults = {key: parser.get_default(key) for key in known} | DEFAULTS
     for key in recipe:
         if key not in known:
             hint = nearest(key, known)
@@ -104,8 +107,10 @@ def _parse(recipe: Mapping[str, Any], argv: list[str] | None = None) -> Recipe:
     for key in OPTIONS:
         if isinstance(namespace[key], str):
             namespace[key] = {**read_mapping(key, recipe.get(key)), **read_mapping(key, namespace[key])}
-    given = {name: value for name, value in namespace.items() if value is not None or name in recipe}
-    check_values(given, ARGUMENTS)
+    check_values(
+        {key: value for key, value in namespace.items() if value is not None or key in recipe}, ARGUMENTS
+    )
+    given = {key: value for key, value in namespace.items() if value != defaults[key]}
     data, model, run = (_build(made, namespace) for made in ARGUMENTS[:-1])
     assert isinstance(data.tasks, dict)
     assert isinstance(model.model_options, dict) and isinstance(model.processor_options, dict)
@@ -118,7 +123,11 @@ def _parse(recipe: Mapping[str, Any], argv: list[str] | None = None) -> Recipe:
     check_configuration(model.model_options, any((model.joint, model.text, model.vision)), specs)
     _require_evaluations(run, training, specs)
     identity = {key: value for key, value in namespace.items() if key not in HARMLESS}
-    return Recipe(data, model, run, training, json.loads(json.dumps(identity, default=str)))
+    return Recipe(data, model, run, training, _json(identity), _json(given))
+
+
+def _json(values: dict[str, Any]) -> dict[str, Any]:
+    return json.loads(json.dumps(values, default=str))
 
 
 def _build(made: Any, namespace: Mapping[str, Any]) -> Any:

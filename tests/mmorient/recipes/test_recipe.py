@@ -9,6 +9,7 @@ import yaml
 
 from mmorient.commands.inspect import main as inspect
 from mmorient.recipes.arguments import DataArguments, ModelArguments, RunArguments
+from mmorient.recipes.files import RUN_RECIPE, save_recipe
 from mmorient.recipes.recipe import build_recipe, parse_recipe
 from mmorient.recipes.tasks import FITTED_KEYS
 from modeling_mmorient.task_specs import TaskSpec
@@ -25,7 +26,7 @@ def write(folder: Path, **recipe: object) -> str:
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_shipped_recipes_parse(recipe: Path, tmp_path: Path) -> None:
-    data, model, _, training, _ = parse_recipe([str(recipe), "--output_dir", str(tmp_path)])
+    data, model, _, training, *_ = parse_recipe([str(recipe), "--output_dir", str(tmp_path)])
     assert data.tasks and training.output_dir == str(tmp_path)
     assert model.text or model.model_options["text_config"]
 
@@ -46,7 +47,7 @@ def test_command_line_wins_and_json_is_laid_over(tmp_path: Path) -> None:
         tmp_path, learning_rate=1e-3, model_options={"learner_dropout": 0.1, "graph_hidden_size": 8}
     )
     options = ["--learning_rate", "5e-4", "--model_options", '{"learner_dropout": 0.4}', "--seed", "7"]
-    data, model, _, training, _ = parse_recipe([recipe, *options])
+    data, model, _, training, *_ = parse_recipe([recipe, *options])
     assert training.learning_rate == 5e-4 and training.seed == 7
     assert model.model_options == {"learner_dropout": 0.4, "graph_hidden_size": 8}
     assert data.tasks == TASKS
@@ -304,3 +305,12 @@ def test_a_recipe_of_python_is_the_same_as_on_the_command_line(tmp_path: Path) -
         ValueError, match=r"'lerning_rate', which is no argument. Did you mean 'learning_rate'"
     ):
         build_recipe(values, lerning_rate=1)
+
+
+def test_what_was_given_makes_the_same_recipe_again(tmp_path: Path) -> None:
+    recipe = parse_recipe(["quickstart", "--seed", "3", "--data_dir", "memes"])
+    save_recipe(recipe.given, tmp_path)
+    saved = parse_recipe([str(tmp_path / RUN_RECIPE)])
+    assert saved.identity == recipe.identity
+    assert saved.data.data_dir == str(Path("memes").resolve())
+    assert (tmp_path / ".gitignore").read_text() == f"/{RUN_RECIPE}\n"
