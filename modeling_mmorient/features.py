@@ -40,6 +40,13 @@ class EncodedFeatures:
     text_present: torch.Tensor
     task_features: torch.Tensor | None = None
 
+    def by_modality(self) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+        """The embeddings e (B, d) and who has them (B,), by modality."""
+        return {
+            "image": (self.image_embeds, self.image_present),
+            "text": (self.text_embeds, self.text_present),
+        }
+
     def as_inputs(self) -> dict[str, torch.Tensor]:
         """The same features under the names that the models' `forward` takes them."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}

@@ -25,6 +25,8 @@ DTYPES: dict[str, tuple[tuple[torch.dtype, ...], str]] = {
     "ids": (IDS, "int64"),
     "mask": ((torch.bool, *INTEGERS, *FLOATS), "bool, or numbers 0 and 1"),
     "places": (INTEGERS, "int64"),
+    "bool": ((torch.bool,), "bool"),
+    "int64": ((torch.int64,), "int64"),
 }
 # By argument: what it holds, and its dimensions.
 INPUTS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -148,8 +150,18 @@ def check_inputs(inputs: Mapping[str, Any]) -> torch.Tensor:
     return known
 
 
-def check_tensor(name: str, values: Any, kind: str, dimensions: tuple[str, ...]) -> None:
-    """That an argument is a tensor of the dtypes of `DTYPES[kind]` and has that many dimensions."""
+def check_tensor(
+    name: str, values: Any, kind: str, dimensions: tuple[str | int, ...], with_values: bool = False
+) -> None:
+    """That an argument is a tensor of the dtypes of `DTYPES[kind]` and has these dimensions.
+
+    Args:
+        name: Of the argument.
+        values: What was given.
+        kind: Of `DTYPES`.
+        dimensions: Each a size, or the word for one that may be any.
+        with_values: It is not on the meta device either.
+    """
     if not isinstance(values, torch.Tensor):
         raise ValueError(
             f"`{name}` is a {type(values).__name__}: give a tensor (a processor gives tensors with "
@@ -159,11 +171,15 @@ def check_tensor(name: str, values: Any, kind: str, dimensions: tuple[str, ...])
     if values.dtype not in dtypes:
         raise ValueError(f"`{name}` is {values.dtype}: give a tensor of {needed}.")
     check_dense(name, values)
+    if with_values and values.is_meta:
+        raise ValueError(f"`{name}` is on the meta device, which has no values: give a tensor with some.")
     # Several references may be the same row.
     several = name == "own_reference" and values.ndim == 2
-    if values.ndim != len(dimensions) and not several:
+    pairs = zip(values.shape, dimensions, strict=False)
+    other = any(isinstance(size, int) and own != size for own, size in pairs)
+    if other or (values.ndim != len(dimensions) and not several):
         raise ValueError(
-            f"`{name}` has the shape {tuple(values.shape)}: give ({', '.join(dimensions)}"
+            f"`{name}` has the shape {tuple(values.shape)}: give ({', '.join(map(str, dimensions))}"
             f"{',' if len(dimensions) == 1 else ''})."
         )
 

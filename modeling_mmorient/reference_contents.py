@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import TracebackType
@@ -12,8 +12,10 @@ from typing import Any
 
 import torch
 
-from .features import Neighbors
-from .reference_embeds import ReferenceIndex, StoredEmbeds, row_dot
+from .features import MODALITIES, Neighbors
+from .input_checks import check_tensor
+from .label_checks import check_label_shapes, check_labels
+from .reference_embeds import ReferenceIndex, StoredEmbeds, largest_norm, row_dot
 from .task_kinds import kind_of
 from .task_specs import TaskSpec
 
@@ -36,47 +38,6 @@ class EditLock:
         return EditLock, ()
 
 
-class RememberedNeighbors:
-    """The neighbours found for each reference as a query, and for which query.
-
-    Args:
-        count: Number of references N.
-        k: Of neighbours.
-        device: Where they are.
-    """
-
-    def __init__(self, count: int, k: int, device: torch.device) -> None:
-        self._lock = EditLock()
-        # Kept beyond the call: no tensors that later training could not use.
-        with torch.inference_mode(False):
-            self._indices = torch.full((count, k), -1, device=device)
-            self._similarities = torch.zeros(count, k, dtype=torch.float64, device=device)
-            # Equal to nothing: not sought yet.
-            self._prints = torch.full((count, 2), torch.nan, dtype=torch.float64, device=device)
-
-    def recall(self, places: torch.Tensor, prints: torch.Tensor) -> tuple[torch.Tensor, Neighbors]:
-        """Which queries are remembered, (B,), and the neighbours; those of other rows mean nothing.
-
-        Args:
-            places: (B,) of the query among the references; -1 = none of them.
-            prints: (B, 2), `query_prints` of the queries.
-        """
-        with self._lock:
-            found = Neighbors(self._indices[places], self._similarities[places])
-            return (places >= 0) & (self._prints[places] == prints).all(-1), found
-
-    def keep(self, places: torch.Tensor, prints: torch.Tensor, found: Neighbors) -> None:
-        """Remember what was found for queries; those at the place -1 are left out."""
-        rows = (places >= 0).nonzero().squeeze(-1)
-        # One row for each place: of several, parts of each could remain.
-        places, numbered = places[rows].unique(return_inverse=True)
-        rows = torch.empty_like(places).scatter_(0, numbered, rows)
-        with self._lock, torch.inference_mode(False):
-            self._indices[places] = found.indices[rows]
-            self._similarities[places] = found.similarities[rows]
-            self._prints[places] = prints[rows]
-
-
 @dataclass(frozen=True)
 class ReferenceContents:
     """N references.
@@ -87,8 +48,7 @@ class ReferenceContents:
         labels: By task, as [`ReferenceBank.labels`].
         tasks: By name.
         indexes: By modality, where one was built.
-        found: Neighbours of rows that are references themselves, by modality, k and threshold; see
-            `RememberedNeighbors`.
+        found: Neighbours of rows that are references themselves, by modality, k and threshold.
         state: Equal objects stand for equal ids and embeddings: an edit makes another.
     """
 
@@ -101,9 +61,9 @@ class ReferenceContents:
     state: object = field(default_factory=object)
 
     @cached_property
-    def places(self) -> dict[str, int]:
-        """Where each id stands."""
-        return {name: place for place, name in enumerate(self.ids)}
+    def indices(self) -> dict[str, int]:
+        """The index of each id."""
+        return {name: index for index, name in enumerate(self.ids)}
 
     @cached_property
     def label_counts(self) -> dict[str, torch.Tensor]:
@@ -123,42 +83,97 @@ class ReferenceContents:
             memory = self.found.setdefault(key, RememberedNeighbors(len(self.ids), k, device))
         return memory
 
-    def append(self, new: ReferenceContents) -> ReferenceContents:
-        """With others behind the own ones, without indexes."""
-        return ReferenceContents(
-            {name: stored.append(new.embeds[name]) for name, stored in self.embeds.items()},
-            self.ids + new.ids,
-            {name: torch.cat([values, new.labels[name]]) for name, values in self.labels.items()},
-            self.tasks,
-        )
-
-    def select(self, places: torch.Tensor) -> ReferenceContents:
-        """Those at these places (n,) alone, without indexes."""
-        return ReferenceContents(
-            {name: stored.select(places) for name, stored in self.embeds.items()},
-            tuple(self.ids[place] for place in places.tolist()),
-            {name: values[places] for name, values in self.labels.items()},
-            self.tasks,
-        )
-
-    def exchange(self, places: torch.Tensor, new: ReferenceContents) -> ReferenceContents:
-        """With the embeddings and labels of n others at these places (n,), without indexes."""
-        return ReferenceContents(
-            {name: stored.exchange(places, new.embeds[name]) for name, stored in self.embeds.items()},
-            self.ids,
-            {name: own.index_copy(0, places, new.labels[name]) for name, own in self.labels.items()},
-            self.tasks,
-        )
+    def edited(
+        self, ids: tuple[str, ...], change: Callable[..., torch.Tensor], *new: ReferenceContents
+    ) -> ReferenceContents:
+        """Other references, without indexes: `change` makes each tensor of the own one and the new one."""
+        embeds, labels = self._changed(change, *new)
+        return ReferenceContents(embeds, ids, labels, self.tasks)
 
     def to(self, device: torch.device | str) -> ReferenceContents:
         """On that device; indexes stay where they are."""
-        embeds = {name: stored.to(device) for name, stored in self.embeds.items()}
-        labels = {name: values.to(device) for name, values in self.labels.items()}
+        embeds, labels = self._changed(lambda values: values.to(device))
         return self.replace(embeds=embeds, labels=labels)
 
     def replace(self, **changed: Any) -> ReferenceContents:
         """With other fields, and nothing found yet."""
         return dataclasses.replace(self, found={}, **changed)
+
+    def _changed(
+        self, change: Callable[..., torch.Tensor], *new: ReferenceContents
+    ) -> tuple[dict[str, StoredEmbeds], dict[str, torch.Tensor]]:
+        both = (self, *new)
+        embeds = {
+            name: StoredEmbeds(*map(change, *(vars(each.embeds[name]).values() for each in both)))
+            for name in self.embeds
+        }
+        labels = {name: change(*(each.labels[name] for each in both)) for name in self.labels}
+        return embeds, labels
+
+    def check(self, remedy: str) -> None:
+        """Raise a `ValueError`, naming the reference and the remedy, if one cannot be a neighbour of rows.
+
+        Embeddings are finite and not too large, each reference has a modality, and HIMA's vectors, where they
+        are stored, are there for whoever has the modality.
+        """
+        for name, stored in self.embeds.items():
+            largest = largest_norm(name, stored.codes.shape[1])
+            what = f"not finite, larger than {largest:g}, or there although it is said to be missing"
+            self._refuse(stored.unsound(largest), f"has {name!r} that is {what}", remedy)
+        present = {name: stored.present for name, stored in self.embeds.items()}
+        nowhere = ~torch.stack(list(present.values())).any(0)
+        self._refuse(nowhere, "has neither an image nor a text", remedy)
+        for modality in MODALITIES:
+            vectors = f"{modality}_vectors"
+            for known, missing in ((modality, vectors), (vectors, modality)):
+                if vectors in present:
+                    self._refuse(
+                        present[known] & ~present[missing], f"has {known!r} and no {missing!r}", remedy
+                    )
+
+    def _refuse(self, wrong: torch.Tensor, what: str, remedy: str) -> None:
+        if wrong.any():
+            raise ValueError(f"reference {self.ids[int(wrong.nonzero()[0])]!r} {what}: {remedy}.")
+
+
+class RememberedNeighbors:
+    """The neighbours found for each reference as a query, and for which query.
+
+    Args:
+        count: Number of references N.
+        k: Of neighbours.
+        device: Where they are.
+    """
+
+    def __init__(self, count: int, k: int, device: torch.device) -> None:
+        self._lock, self._k = EditLock(), k
+        # Kept beyond the call: no tensor that later training could not use.
+        with torch.inference_mode(False):
+            # Two prints of the query, k indices and k similarities. NaN is equal to no print: not sought yet.
+            self._rows = torch.full((count, 2 + 2 * k), torch.nan, dtype=torch.float64, device=device)
+
+    def recall(self, indices: torch.Tensor, prints: torch.Tensor) -> tuple[torch.Tensor, Neighbors]:
+        """Which queries are remembered, (B,), and the neighbours; those of other rows mean nothing.
+
+        Args:
+            indices: (B,) of the query among the references; -1 = none of them.
+            prints: (B, 2), `query_prints` of the queries.
+        """
+        with self._lock:
+            rows = self._rows[indices]
+        known, found, similarities = rows.tensor_split([2, 2 + self._k], -1)
+        remembered = (indices >= 0) & (known == prints).all(-1)
+        return remembered, Neighbors(found.nan_to_num().long(), similarities.contiguous())
+
+    def keep(self, indices: torch.Tensor, prints: torch.Tensor, found: Neighbors) -> None:
+        """Remember what was found for queries; those with the index -1 are left out."""
+        rows = (indices >= 0).nonzero().squeeze(-1)
+        # One row for each index: of several, parts of each could remain.
+        indices, numbered = indices[rows].unique(return_inverse=True)
+        rows = torch.empty_like(indices).scatter_(0, numbered, rows)
+        entries = torch.cat([prints, found.indices.double(), found.similarities], -1)
+        with self._lock, torch.inference_mode(False):
+            self._rows[indices] = entries[rows]
 
 
 def query_prints(queries: torch.Tensor, exclude: torch.Tensor) -> torch.Tensor:
@@ -170,3 +185,67 @@ def _print(values: torch.Tensor) -> torch.Tensor:
     # No two of these are alike, and a sum of float64 products changes with the last bit of a float32.
     factors = torch.arange(1, values.shape[1] + 1, dtype=torch.float64, device=values.device).sin()
     return row_dot(values, factors.expand(values.shape))
+
+
+def check_ids(ids: Any) -> tuple[str, ...]:
+    """The ids, if they are non-empty strings and each is there once; otherwise a `ValueError`."""
+    if isinstance(ids, str) or not isinstance(ids, Sequence):
+        raise ValueError(f"`ids` is {ids!r}: give a list of strings, one for each reference.")
+    seen: set[str] = set()
+    for index, name in enumerate(ids):
+        if not _is_id(name):
+            raise ValueError(
+                f"`ids` holds {name!r} at {index}: each id is a non-empty string that UTF-8 can hold."
+            )
+        if name in seen:
+            raise ValueError(f"`ids` holds {name!r} twice: each reference has an id of its own.")
+        seen.add(name)
+    return tuple(ids)
+
+
+def _is_id(name: Any) -> bool:
+    if not isinstance(name, str) or not name:
+        return False
+    try:
+        return name.isascii() or bool(name.encode())
+    except UnicodeEncodeError:  # half of a surrogate pair, which a file could not tell from its whole
+        return False
+
+
+def check_entries(
+    count: int,
+    embeds: Mapping[str, torch.Tensor],
+    present: Mapping[str, torch.Tensor],
+    widths: Mapping[str, int],
+) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """By modality: embeddings (count, d) and presence (count,), all on the CPU.
+
+    Raises:
+        ValueError: If a name, type, dtype or shape does not fit, naming the argument, the value and the
+            remedy.
+    """
+    for argument, entries, known in (("embeds", embeds, widths), ("present", present, embeds)):
+        if not isinstance(entries, Mapping):
+            raise ValueError(f"`{argument}` is a {type(entries).__name__}: give a dict by modality.")
+        if unknown := [name for name in entries if name not in known]:
+            raise ValueError(
+                f"`{argument}` has the modality {unknown[0]!r}: give tensors of {list(known)} only."
+            )
+    checked = {}
+    for modality, width in widths.items():
+        values = embeds.get(modality, torch.zeros(count, width))
+        has = present.get(modality, torch.full((count,), modality in embeds))
+        check_tensor(f"embeds[{modality!r}]", values, "floats", (count, width), with_values=True)
+        check_tensor(f"present[{modality!r}]", has, "bool", (count,), with_values=True)
+        checked[modality] = values.detach().cpu(), has.cpu()
+    return checked
+
+
+def check_reference_labels(
+    count: int, labels: Mapping[str, torch.Tensor], tasks: Mapping[str, TaskSpec]
+) -> dict[str, torch.Tensor]:
+    """Labels of `count` references by task, of every task, on the CPU; errors as of `check_labels`."""
+    checked = {name: values.cpu() for name, values in check_labels(tasks, labels).items()}
+    check_label_shapes(tasks, checked, count, torch.device("cpu"))
+    unlabelled = {name: kind_of(spec).unlabelled(spec, count) for name, spec in tasks.items()}
+    return {name: checked.get(name, values) for name, values in unlabelled.items()}

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+
+from .input_checks import MAX_ENTRY
 
 STORAGE_DTYPES = {"float32": torch.float32, "float16": torch.float16, "int8": torch.int8}
 # Rows that are encoded, or whose norms are taken, at a time.
@@ -45,9 +48,9 @@ class StoredEmbeds:
 
     @classmethod
     def encode(cls, embeds: torch.Tensor, present: torch.Tensor, dtype: torch.dtype) -> StoredEmbeds:
-        """Keep the rows of `embeds` (N, d) that are present; the others may hold anything.
+        """Store the rows of `embeds` (N, d) that are present; the others may hold anything.
 
-        Entries must be finite in float32.
+        Embeddings that are not finite in float32 stay so: see `unsound`.
         """
         codes = torch.zeros(embeds.shape, dtype=dtype)
         scales = torch.ones(embeds.shape[0])
@@ -55,7 +58,7 @@ class StoredEmbeds:
             rows = slice(start, start + ENCODE_ROWS)
             block = embeds[rows].double().masked_fill(~present[rows].unsqueeze(-1), 0.0)
             largest = block.abs().amax(-1)
-            largest = torch.where(largest > 0, largest, torch.ones_like(largest))
+            largest = largest.masked_fill(largest == 0, 1.0)
             if dtype == torch.int8:
                 codes[rows] = (127 * (block / largest.unsqueeze(-1))).round().to(dtype)
                 scales[rows] = (largest / 127).float()
@@ -67,7 +70,7 @@ class StoredEmbeds:
 
     @classmethod
     def of_codes(cls, codes: torch.Tensor, scales: torch.Tensor, present: torch.Tensor) -> StoredEmbeds:
-        """From what was stored; norms are not finite where codes are not."""
+        """From what was saved; norms are not finite where codes are not."""
         blocks = [row_dot(block, block).sqrt() for block in codes.split(ENCODE_ROWS)]
         norms = torch.cat(blocks) if blocks else torch.zeros(0, dtype=torch.float64)
         return cls(codes, scales, present, norms)
@@ -79,32 +82,16 @@ class StoredEmbeds:
         """The embeddings e of the given rows in float32, (n, d)."""
         return self.codes[indices].float() * self.scales[indices].unsqueeze(-1)
 
-    def select(self, indices: torch.Tensor) -> StoredEmbeds:
-        """Of these rows alone, in this order."""
-        return StoredEmbeds(*(values[indices] for values in self._values()))
-
-    def append(self, other: StoredEmbeds) -> StoredEmbeds:
-        """With the rows of `other` behind the own ones."""
-        pairs = zip(self._values(), other._values(), strict=True)
-        return StoredEmbeds(*(torch.cat(pair) for pair in pairs))
-
-    def exchange(self, indices: torch.Tensor, other: StoredEmbeds) -> StoredEmbeds:
-        """With the rows of `other` in the place of the given ones."""
-        pairs = zip(self._values(), other._values(), strict=True)
-        return StoredEmbeds(*(own.index_copy(0, indices, new) for own, new in pairs))
-
-    def to(self, device: torch.device | str) -> StoredEmbeds:
-        """On that device."""
-        return StoredEmbeds(*(values.to(device) for values in self._values()))
-
-    def _values(self) -> tuple[torch.Tensor, ...]:
-        return self.codes, self.scales, self.present, self.norms
+    def unsound(self, largest: float) -> torch.Tensor:
+        """(N,), True = the embedding is not finite, its norm is above `largest`, or it should be missing."""
+        sound = (self.norms * self.scales <= largest) & (self.scales >= 0)
+        return ~sound | (~self.present & (self.norms > 0))
 
 
 class ReferenceIndex:
     """A FAISS index over the unit vectors of the references that can be neighbours, for many of them.
 
-    It proposes candidates and decides nothing else: the bank ranks them by their cosines in float64. It
+    It proposes candidates and decides nothing else: the search ranks them by their cosines in float64. It
     holds a copy of the vectors in the form that its factory string says, on the CPU.
 
     Args:
@@ -120,7 +107,7 @@ class ReferenceIndex:
     def __init__(self, stored: StoredEmbeds, factory: str, parameters: Mapping[str, float]) -> None:
         faiss = _import_faiss()
         self.factory, self.parameters = factory, dict(parameters)
-        self.places = (stored.norms > 0).nonzero().squeeze(-1)
+        self.indices = (stored.norms > 0).nonzero().squeeze(-1)
         try:
             self._index = faiss.index_factory(stored.codes.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
             space = faiss.ParameterSpace()
@@ -128,25 +115,35 @@ class ReferenceIndex:
                 space.set_index_parameter(self._index, name, float(value))
             if not self._index.is_trained:
                 seed = torch.Generator().manual_seed(0)
-                drawn = torch.randperm(len(self.places), generator=seed)[:TRAINING_REFERENCES]
-                self._index.train(_unit(stored, self.places[drawn.to(self.places.device)]))
-            for places in self.places.split(ADD_REFERENCES):
-                self._index.add(_unit(stored, places))
+                drawn = torch.randperm(len(self.indices), generator=seed)[:TRAINING_REFERENCES]
+                self._index.train(_unit(stored, self.indices[drawn.to(self.indices.device)]))
+            for indices in self.indices.split(ADD_REFERENCES):
+                self._index.add(_unit(stored, indices))
         except (RuntimeError, TypeError, ValueError) as error:
             raise ValueError(
                 f"FAISS cannot build the index {factory!r} with {self.parameters} over "
-                f"{len(self.places)} references: {error}"
+                f"{len(self.indices)} references: {error}"
             ) from error
 
     def candidates(self, unit: torch.Tensor, count: int) -> torch.Tensor:
-        """Places of the `count` references that seem most similar to unit vectors (B, d), (B, count).
+        """Indices of the `count` references that seem most similar to unit vectors (B, d), (B, count).
 
         -1 from where the index finds no more.
         """
-        if not len(unit) or not len(self.places):
+        if not len(unit) or not len(self.indices):
             return torch.full((len(unit), count), -1, device=unit.device)
         found = torch.from_numpy(self._index.search(unit.cpu().numpy(), count)[1]).to(unit.device)
-        return torch.where(found >= 0, self.places.to(unit.device)[found.clamp(min=0)], found)
+        return torch.where(found >= 0, self.indices.to(unit.device)[found.clamp(min=0)], found)
+
+
+def largest_norm(name: str, width: int) -> float:
+    """The largest norm of what may be stored of a reference: of its embedding, or of HIMA's vector.
+
+    One reference alone could otherwise decide the answers of all rows, or make them NaN. HIMA's vectors are
+    means of vectors at mean 0 and variance 1, so that their norm is at most sqrt(width); twice that leaves
+    room for rounding.
+    """
+    return math.sqrt(width) * (2.0 if name.endswith("_vectors") else MAX_ENTRY)
 
 
 def row_dot(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -168,9 +165,9 @@ def sum_by_halves(products: torch.Tensor) -> torch.Tensor:
     return products[..., 0].clone()
 
 
-def _unit(stored: StoredEmbeds, places: torch.Tensor) -> Any:
-    """Unit vectors of the references at these places, an array (n, d) in float32."""
-    return (stored.codes[places].double() / stored.norms[places].unsqueeze(-1)).float().cpu().numpy()
+def _unit(stored: StoredEmbeds, indices: torch.Tensor) -> Any:
+    """Unit vectors of some references, an array (n, d) in float32."""
+    return (stored.codes[indices].double() / stored.norms[indices].unsqueeze(-1)).float().cpu().numpy()
 
 
 def _import_faiss() -> Any:

@@ -1,7 +1,6 @@
 """Relation graphs from rows to the references stored with the model: neighbours, thresholds, statistics."""
 
 import copy
-from collections.abc import Mapping
 
 import torch
 
@@ -81,13 +80,9 @@ class ReferenceGraphs:
         own: torch.Tensor | None = None,
     ) -> None:
         self.references = references
-        searched = (
-            ("image", features.image_embeds, features.image_present),
-            ("text", features.text_embeds, features.text_present),
-        )
-        self.present = {modality: present for modality, _, present in searched}
-        # Mixed precision has no place where cosines are compared.
-        with torch.no_grad(), torch.autocast(references.device.type, enabled=False):
+        rows = features.by_modality()
+        self.present = {modality: present for modality, (_, present) in rows.items()}
+        with torch.no_grad():
             self.neighbors = {
                 modality: references.neighbors(
                     modality,
@@ -98,7 +93,7 @@ class ReferenceGraphs:
                     getattr(config, f"{modality}_threshold"),
                     own,
                 )
-                for modality, embeds, present in searched
+                for modality, (embeds, present) in rows.items()
             }
 
     @torch.compiler.disable
@@ -120,42 +115,34 @@ class ReferenceGraphs:
 @torch.compiler.disable
 @torch.no_grad()
 def find_copies(references: SearchedReferences, features: EncodedFeatures) -> torch.Tensor:
-    """Places of the references that are equal to rows, (B, m), with -1 where there are no more.
+    """Indices of the references that are equal to rows, (B, m), with -1 where there are no more.
 
     They have the modalities that the row has and no other, and in each of them what would be stored of the
     row, up to the rounding of its computation. What is not finite equals nothing.
     """
-    queries = {"image": features.image_embeds, "text": features.text_embeds}
-    present = {"image": features.image_present, "text": features.text_present}
-    present = {modality: has & ~unsound(queries[modality]) for modality, has in present.items()}
-    with torch.autocast(features.image_embeds.device.type, enabled=False):
-        return _find_copies(references, queries, present)
-
-
-def _find_copies(
-    references: SearchedReferences, queries: Mapping[str, torch.Tensor], present: Mapping[str, torch.Tensor]
-) -> torch.Tensor:
     exactly = copy.copy(references)
+    rows_by_modality = features.by_modality()
+    present = {name: has & ~unsound(embeds) for name, (embeds, has) in rows_by_modality.items()}
     pairs = []
     for modality, other in (MODALITIES, MODALITIES[::-1]):
         exactly.drop_index(modality)
-        has = present[modality]
-        stored = StoredEmbeds.encode(queries[modality].cpu(), has.cpu(), STORAGE_DTYPES[references.dtype])
+        embeds, has = rows_by_modality[modality][0], present[modality]
+        stored = StoredEmbeds.encode(embeds.cpu(), has.cpu(), STORAGE_DTYPES[references.dtype])
         query = stored.decode(torch.arange(len(has))).to(references.device)
         found = exactly.search(modality, query, has, threshold=COPY_COSINE, checked=True).indices
         rows, columns = (found >= 0).nonzero().unbind(-1)
-        places = found[rows, columns]
-        alike = references.present[other][places] == present[other][rows]
-        pairs.append((len(references) * rows + places)[alike])
+        indices = found[rows, columns]
+        alike = references.present[other][indices] == present[other][rows]
+        pairs.append((len(references) * rows + indices)[alike])
     pair, times = torch.cat(pairs).unique(return_counts=True)
     rows = pair // len(references)
-    both = present["image"] & present["text"]
-    equal = times == 1 + both[rows].long()
-    rows, places = rows[equal], pair[equal] % len(references)
-    numbers = torch.bincount(rows, minlength=len(both))
+    # A row with both modalities has to be found by both.
+    equal = times == 1 + (present["image"] & present["text"])[rows].long()
+    rows, indices = rows[equal], pair[equal] % len(references)
+    numbers = torch.bincount(rows, minlength=len(present["image"]))
     columns = torch.arange(len(rows), device=rows.device) - (numbers.cumsum(0) - numbers)[rows]
-    padded = rows.new_full((len(both), int(numbers.max()) if len(both) else 0), -1)
-    padded[rows, columns] = places
+    padded = rows.new_full((len(numbers), int(numbers.max()) if len(numbers) else 0), -1)
+    padded[rows, columns] = indices
     return padded
 
 

@@ -9,10 +9,12 @@ pair (`row_dot`).
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
 from .features import Neighbors
+from .input_checks import check_tensor
 from .reference_embeds import ReferenceIndex, StoredEmbeds, row_dot, sum_by_halves
 
 # A block: at most that many queries, references and similarities at a time.
@@ -26,19 +28,96 @@ FEW_QUERIES, LEAST_QUERIES = 8, 2
 # Candidates beyond k, of which the float64 cosines choose.
 SPARE = 8
 # Pairs whose cosines are computed in float64 at a time.
-BLOCK_PAIRS = 2048
+BLOCK_PAIRS = 512
+
+
+@dataclass
+class Queries:
+    """What is sought: of each of B queries at most k neighbours above a threshold.
+
+    Args:
+        values: (B, d).
+        present: (B,), True = the query has the modality, and neighbours; others may hold anything.
+        k, threshold: One of them may be None.
+        exclude: (B,) or (B, m) indices of references that are not the query's neighbours; -1 where there are
+            no more. None: all may be.
+    """
+
+    values: torch.Tensor
+    present: torch.Tensor
+    k: int | None
+    threshold: float | None
+    exclude: torch.Tensor | None = None
+
+    def check(self, width: int, references: int, sound: bool) -> None:
+        """Raise a `ValueError` naming what does not fit references of that width and number.
+
+        `sound` says that the values of queries and of `exclude` fit, so that nobody looks at them.
+        """
+        count, k, threshold = len(self.values), self.k, self.threshold
+        check_tensor("queries", self.values, "floats", ("any", width), with_values=True)
+        check_tensor("present", self.present, "bool", (count,), with_values=True)
+        if k is None and threshold is None:
+            raise ValueError(
+                "`k` and `threshold` are both None: give a number of neighbours, or a threshold."
+            )
+        if k is not None and (isinstance(k, bool) or not isinstance(k, int) or k < 1):
+            raise ValueError(f"`k` is {k!r}: give a whole number of at least 1.")
+        if threshold is not None and not -1 <= threshold <= 1:
+            raise ValueError(f"`threshold` is {threshold!r}: a cosine is a number in [-1, 1].")
+        if not sound and (wrong := self.present & ~self.values.float().isfinite().all(-1)).any():
+            raise ValueError(
+                f"`queries` is not finite in row {int(wrong.nonzero()[0])}, which is present: say in "
+                "`present` that it lacks the modality, or look where the value comes from."
+            )
+        exclude = self.exclude
+        if exclude is not None:
+            several = isinstance(exclude, torch.Tensor) and exclude.ndim == 2
+            sizes = (count, "any") if several else (count,)
+            check_tensor("exclude", exclude, "int64", sizes, with_values=True)
+            if not sound and (wrong := exclude[(exclude < -1) | (exclude >= references)]).numel():
+                raise ValueError(
+                    f"`exclude` has the value {int(wrong[0])}: the references' indices are 0 to "
+                    f"{references - 1}, and -1 stands for none."
+                )
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @cached_property
+    def vectors(self) -> torch.Tensor:
+        """(B, d) in float32; zero without the modality: zero vectors have no neighbours."""
+        return self.values.float().masked_fill(~self.present.unsqueeze(-1), 0.0)
+
+    @cached_property
+    def lengths(self) -> torch.Tensor:
+        """(B,) in float64."""
+        return row_dot(self.vectors, self.vectors).sqrt()
+
+    @cached_property
+    def excluded(self) -> torch.Tensor:
+        """`exclude` as (B, m)."""
+        if self.exclude is None:
+            return torch.full((len(self), 0), -1, device=self.values.device)
+        return self.exclude.unsqueeze(-1) if self.exclude.ndim == 1 else self.exclude
+
+    @property
+    def lowest(self) -> float:
+        """Neighbours are more similar than that."""
+        return -torch.inf if self.threshold is None else self.threshold
+
+    def unit(self) -> torch.Tensor:
+        """Unit vectors in float32; zero vectors stay what they are."""
+        smallest = torch.finfo(torch.float64).tiny
+        return (self.vectors / self.lengths.clamp(min=smallest).unsqueeze(-1)).float()
+
+    def select(self, rows: torch.Tensor | slice) -> "Queries":
+        """Some of them."""
+        return Queries(self.values[rows], self.present[rows], self.k, self.threshold, self.excluded[rows])
 
 
 @torch.no_grad()
-def find_neighbors(
-    stored: StoredEmbeds,
-    queries: torch.Tensor,
-    present: torch.Tensor,
-    k: int | None,
-    threshold: float | None,
-    exclude: torch.Tensor | None,
-    index: ReferenceIndex | None = None,
-) -> Neighbors:
+def find_neighbors(stored: StoredEmbeds, queries: Queries, index: ReferenceIndex | None = None) -> Neighbors:
     """Neighbours among the stored embeddings; see [`SearchedReferences.search`].
 
     With an index, which needs k, among the candidates that it finds for each query: k + 8, and one for each
@@ -48,111 +127,65 @@ def find_neighbors(
     float32 (8 MiB), what is written of the candidates among them (which are few; 256 MiB if all are,
     because all references are copies of one), and some arrays of 1,024 x d.
     """
-    queries, exclude = queries.float(), exclude_columns(exclude, queries)
     # The errors that `_margin` allows for are those of float32.
-    with torch.autocast(queries.device.type, enabled=False):
-        found = [
-            _search_block(stored, queries[rows], present[rows], k, threshold, exclude[rows], index)
-            for rows in _slices(queries.shape[0], BLOCK_QUERIES)
-        ]
-    width = k if k is not None else max((block.indices.shape[1] for block in found), default=0)
-    result = Neighbors(
-        torch.full((queries.shape[0], width), -1, device=queries.device),
-        torch.zeros(queries.shape[0], width, dtype=torch.float64, device=queries.device),
-    )
-    for rows, block in zip(_slices(queries.shape[0], BLOCK_QUERIES), found, strict=True):
-        filled = block.indices.shape[1]
-        result.indices[rows, :filled] = block.indices
-        result.similarities[rows, :filled] = block.similarities
-    return result
+    with torch.autocast(queries.values.device.type, enabled=False):
+        blocks = [queries.select(rows) for rows in _slices(max(1, len(queries)), BLOCK_QUERIES)]
+        found = [_search_block(stored, block, index) for block in blocks]
+    width = max(block.indices.shape[1] for block in found)
+    found = [_widen(block, width) for block in found]
+    indices = torch.cat([block.indices for block in found])
+    similarities = torch.cat([block.similarities for block in found])
+    return Neighbors(indices, similarities.masked_fill(indices < 0, 0.0))
 
 
-def exclude_columns(exclude: torch.Tensor | None, queries: torch.Tensor) -> torch.Tensor:
-    """What each of B queries excludes as (B, m), from (B,), (B, m) or None."""
-    if exclude is None:
-        return torch.full((len(queries), 0), -1, device=queries.device)
-    return exclude.unsqueeze(-1) if exclude.ndim == 1 else exclude
-
-
-def _search_block(
-    stored: StoredEmbeds,
-    queries: torch.Tensor,
-    present: torch.Tensor,
-    k: int | None,
-    threshold: float | None,
-    exclude: torch.Tensor,
-    index: ReferenceIndex | None,
-) -> Neighbors:
-    queries = queries.masked_fill(~present.unsqueeze(-1), 0.0)
-    sought = _Sought(queries, row_dot(queries, queries).sqrt(), exclude, threshold)
+def _search_block(stored: StoredEmbeds, queries: Queries, index: ReferenceIndex | None) -> Neighbors:
+    k = queries.k
     if k is None:
-        best = _scan(stored, sought, None, exact=True)
-    elif index is not None:
-        found = index.candidates(sought.unit(), k + SPARE + max(1, exclude.shape[1]))
-        possible = (found >= 0) & (sought.lengths > 0).unsqueeze(-1)
-        possible &= (found.unsqueeze(-1) != exclude.unsqueeze(1)).all(-1)
-        best = _rank(stored, sought, found, possible, k)
-    else:
-        coarse = _scan(stored, sought, k + SPARE, exact=False)
-        # What is less similar than the k-th by more than the product's errors is no neighbour.
-        least = coarse.similarities[:, k - 1 : k] - 2 * _margin(queries.shape[-1])
-        near = (coarse.indices >= 0) & (coarse.similarities >= least)
-        best = _rank(stored, sought, coarse.indices, near, k)
-        # Where the last candidate is about as similar as the k-th, there may be others like it.
-        if (again := near[:, -1].nonzero().squeeze(-1)).numel():
-            redone = _scan(stored, sought.select(again), k, exact=True)
-            best.indices[again], best.similarities[again] = redone.indices, redone.similarities
-    return Neighbors(best.indices, best.similarities.masked_fill(best.indices < 0, 0.0))
+        return _scan(stored, queries, None, exact=True)
+    if index is not None:
+        found = index.candidates(queries.unit(), k + SPARE + max(1, queries.excluded.shape[1]))
+        possible = (found >= 0) & (queries.lengths > 0).unsqueeze(-1)
+        possible &= (found.unsqueeze(-1) != queries.excluded.unsqueeze(1)).all(-1)
+        return _rank(stored, queries, found, possible, k)
+    coarse = _scan(stored, queries, k + SPARE, exact=False)
+    # What is less similar than the k-th by more than the product's errors is no neighbour.
+    least = coarse.similarities[:, k - 1 : k] - 2 * _margin(queries.vectors.shape[-1])
+    near = (coarse.indices >= 0) & (coarse.similarities >= least)
+    best = _rank(stored, queries, coarse.indices, near, k)
+    # Where the last candidate is about as similar as the k-th, there may be others like it.
+    if (again := near[:, -1].nonzero().squeeze(-1)).numel():
+        redone = _scan(stored, queries.select(again), k, exact=True)
+        best.indices[again], best.similarities[again] = redone.indices, redone.similarities
+    return best
 
 
-@dataclass
-class _Sought:
-    """Queries (B, d), their lengths (B,) in float64, and what is not sought, (B, m)."""
-
-    queries: torch.Tensor
-    lengths: torch.Tensor
-    exclude: torch.Tensor
-    threshold: float | None
-
-    @property
-    def lowest(self) -> float:
-        return -torch.inf if self.threshold is None else self.threshold
-
-    def unit(self) -> torch.Tensor:
-        """The queries' unit vectors in float32; zero vectors stay what they are."""
-        smallest = torch.finfo(torch.float64).tiny
-        return (self.queries / self.lengths.clamp(min=smallest).unsqueeze(-1)).float()
-
-    def select(self, rows: torch.Tensor) -> "_Sought":
-        return _Sought(self.queries[rows], self.lengths[rows], self.exclude[rows], self.threshold)
-
-
-def _scan(stored: StoredEmbeds, sought: _Sought, k: int | None, exact: bool) -> Neighbors:
+def _scan(stored: StoredEmbeds, queries: Queries, k: int | None, exact: bool) -> Neighbors:
     """The k best references by cosines in float64 (`exact`), or by those of the matrix product."""
-    margin = _margin(sought.queries.shape[-1])
-    lowest = sought.lengths.new_full(sought.lengths.shape, sought.lowest - margin)
-    lowest.masked_fill_(sought.lengths == 0, torch.inf)
+    margin = _margin(queries.vectors.shape[-1])
+    lowest = queries.lengths.new_full(queries.lengths.shape, queries.lowest - margin)
+    lowest.masked_fill_(queries.lengths == 0, torch.inf)
     best = _empty(len(lowest), k or 0, lowest.device)
     if not exact:
         best.similarities = best.similarities.float()
-    for start, similarities in _approximations(stored, sought):
+    for start, similarities in _approximations(stored, queries):
         # What is not above the k-th of earlier blocks is not among the k best: of two equal ones, the
         # earlier counts.
         floor = lowest if k is None else lowest.maximum(best.similarities[:, -1] - margin * exact)
         rows, columns, values = _candidates(similarities, floor.float(), k, 2 * margin)
         if exact:
-            best = _merge(best, *_exact_pairs(stored, sought, rows, start + columns), k)
-        else:
-            best = _merge(best, rows, start + columns, values, k)
+            values = _cosines(stored, queries, rows, start + columns)
+            above = values > queries.lowest
+            rows, columns, values = rows[above], columns[above], values[above]
+        best = _merge(best, rows, start + columns, values, k)
     return best
 
 
-def _approximations(stored: StoredEmbeds, sought: _Sought) -> Iterator[tuple[int, torch.Tensor]]:
+def _approximations(stored: StoredEmbeds, queries: Queries) -> Iterator[tuple[int, torch.Tensor]]:
     """Cosines in float32 of all queries with each block of references, and where the block begins.
 
     Blocks are as wide as a multiple of GROUP; -inf stands for what is no neighbour and behind the last.
     """
-    unit = sought.unit()
+    unit = queries.unit()
     count = len(unit)
     if not count:
         return
@@ -177,8 +210,8 @@ def _approximations(stored: StoredEmbeds, sought: _Sought) -> Iterator[tuple[int
         similarities[:, :width] *= norms.reciprocal().float()
         if not norms.all():
             similarities[:, :width].masked_fill_(norms == 0, -torch.inf)
-        if sought.exclude.shape[1]:
-            own = sought.exclude - block.start
+        if queries.excluded.shape[1]:
+            own = queries.excluded - block.start
             rows, columns = ((own >= 0) & (own < width)).nonzero().unbind(-1)
             similarities[rows, own[rows, columns]] = -torch.inf
         yield block.start, similarities
@@ -217,47 +250,33 @@ def _candidates(
 
 
 def _rank(
-    stored: StoredEmbeds, sought: _Sought, candidates: torch.Tensor, chosen: torch.Tensor, k: int
+    stored: StoredEmbeds, queries: Queries, candidates: torch.Tensor, chosen: torch.Tensor, k: int
 ) -> Neighbors:
     """The k best by cosines in float64 of the candidates (B, c) that are chosen (B, c)."""
-    if not chosen.any():
-        return _empty(len(candidates), k, candidates.device)
-    nobody = len(stored)
     # In the references' order, and those that are not chosen behind.
-    indices = candidates.masked_fill(~chosen, nobody).sort(dim=-1).values[:, : int(chosen.sum(-1).max())]
-    cosines = _cosines(stored, sought, indices.clamp(max=nobody - 1))
-    cosines.masked_fill_((indices == nobody) | (cosines <= sought.lowest), -torch.inf)
+    indices = candidates.masked_fill(~chosen, len(stored)).sort(dim=-1).values
+    rows, columns = (indices < len(stored)).nonzero().unbind(-1)
+    cosines = queries.lengths.new_full(indices.shape, -torch.inf)
+    cosines[rows, columns] = _cosines(stored, queries, rows, indices[rows, columns])
+    cosines.masked_fill_(cosines <= queries.lowest, -torch.inf)
     # Stable: of equal ones, the earlier reference stays before the later.
     cosines, order = cosines.sort(dim=-1, descending=True, stable=True)
     indices = indices.gather(1, order).masked_fill(cosines == -torch.inf, -1)
     return _widen(Neighbors(indices[:, :k], cosines[:, :k]), k)
 
 
-def _cosines(stored: StoredEmbeds, sought: _Sought, indices: torch.Tensor) -> torch.Tensor:
-    """Cosines in float64 of each query with its references (B, c), as those of `_exact_pairs`."""
-    cosines = sought.lengths.new_empty(indices.shape)
-    for rows in _slices(len(indices), max(1, BLOCK_PAIRS // indices.shape[1])):
-        queries, lengths = sought.queries[rows].double().unsqueeze(1), sought.lengths[rows].unsqueeze(1)
-        for columns in _slices(indices.shape[1], BLOCK_PAIRS):
-            places = indices[rows, columns]
-            codes = stored.codes.index_select(0, places.flatten()).view(*places.shape, -1)
-            dots = sum_by_halves(codes.double().mul_(queries))
-            cosines[rows, columns] = dots / (lengths * stored.norms[places])
-    return cosines
-
-
-def _exact_pairs(
-    stored: StoredEmbeds, sought: _Sought, rows: torch.Tensor, indices: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Of pairs of queries and references those above the threshold, with their cosines in float64."""
-    cosines = sought.lengths.new_empty(len(rows))
+def _cosines(
+    stored: StoredEmbeds, queries: Queries, rows: torch.Tensor, indices: torch.Tensor
+) -> torch.Tensor:
+    """Of pairs of queries and references, in float64, each as if it was the only one."""
+    cosines = queries.lengths.new_empty(len(rows))
     for pairs in _slices(len(rows), BLOCK_PAIRS):
         row, index = rows[pairs], indices[pairs]
         # Twice as fast as indexing.
-        queries, codes = sought.queries.index_select(0, row), stored.codes.index_select(0, index)
-        cosines[pairs] = row_dot(queries, codes) / (sought.lengths[row] * stored.norms[index])
-    above = cosines > sought.lowest
-    return rows[above], indices[above], cosines[above]
+        values, codes = queries.vectors.index_select(0, row), stored.codes.index_select(0, index)
+        dots = sum_by_halves(codes.double().mul_(values))
+        cosines[pairs] = dots / (queries.lengths[row] * stored.norms[index])
+    return cosines
 
 
 def _empty(count: int, width: int, device: torch.device) -> Neighbors:

@@ -15,7 +15,7 @@ from .features import Neighbors
 from .global_batch import GlobalBatch
 from .reference_bank import ReferenceBank
 from .reference_contents import EditLock
-from .reference_search import exclude_columns
+from .reference_search import Queries
 from .searched_references import SearchedReferences
 
 
@@ -48,12 +48,11 @@ class ShardedReferences(SearchedReferences):
         rank, processes = 0, 1
         if distributed.is_available() and distributed.is_initialized():
             rank, processes = distributed.get_rank(), distributed.get_world_size()
-        first, end = (len(bank) * part // processes for part in (rank, rank + 1))
+        first, end = (len(bank) * number // processes for number in (rank, rank + 1))
         self._own = range(first, end)
-        rows = torch.arange(first, end, device=self.device)
-        self._known = {name: (has.present.clone(), has.norms > 0) for name, has in whole.embeds.items()}
-        own = {name: stored.select(rows) for name, stored in whole.embeds.items()}
-        self._references = whole.replace(embeds=own, indexes={})
+        self._whole = {name: (has.present.clone(), has.norms > 0) for name, has in whole.embeds.items()}
+        own = whole.edited(whole.ids, lambda values: values[first:end].clone())
+        self._references = whole.replace(embeds=own.embeds, indexes={})
 
     def __repr__(self) -> str:
         return f"{super().__repr__()[:-1]}, own={self._own})"
@@ -75,56 +74,49 @@ class ShardedReferences(SearchedReferences):
     def to(self, device: torch.device | str) -> Self:
         """Move embeddings and labels, and so the search, to a device; returns itself."""
         super().to(device)
-        self._known = {name: (has.to(device), can.to(device)) for name, (has, can) in self._known.items()}
+        self._whole = {name: (has.to(device), can.to(device)) for name, (has, can) in self._whole.items()}
         return self
 
     def _present(self, name: str) -> torch.Tensor:
-        return self._known[name][0]
+        return self._whole[name][0]
 
     def _searchable(self, name: str) -> torch.Tensor:
-        return self._known[name][1]
+        return self._whole[name][1]
 
     def _most(self, number: int) -> int:
         return max(GlobalBatch(number, self.device).sizes)
 
     @torch.no_grad()
-    def _find(
-        self,
-        modality: str,
-        queries: torch.Tensor,
-        present: torch.Tensor,
-        k: int | None,
-        threshold: float | None,
-        exclude: torch.Tensor | None,
-    ) -> Neighbors:
+    def _find(self, modality: str, queries: Queries) -> Neighbors:
         # All queries among the own references, and then the best of all processes for the own queries.
-        batch, queries = GlobalBatch(len(queries), self.device), queries.float()
-        exclude = exclude_columns(exclude, queries)
-        more = self._most(exclude.shape[1]) - exclude.shape[1]
-        exclude = torch.nn.functional.pad(exclude, (0, more), value=-1)
-        queries, present, exclude = (batch.gather(values) for values in (queries, present, exclude))
-        own = exclude - self._own.start
-        own = own.masked_fill((own < 0) | (own >= len(self._own)), -1)
-        found = super()._find(modality, queries, present, k, threshold, own)
-        places = found.indices + self._own.start * (found.indices >= 0)
-        columns = GlobalBatch(places.shape[1], self.device)
-        # The processes' parts side by side, in the order of their references.
-        places = columns.gather(places.T).T[batch.own]
+        batch = GlobalBatch(len(queries), self.device)
+        excluded = queries.excluded
+        more = self._most(excluded.shape[1]) - excluded.shape[1]
+        excluded = batch.gather(torch.nn.functional.pad(excluded, (0, more), value=-1)) - self._own.start
+        excluded = excluded.masked_fill((excluded < 0) | (excluded >= len(self._own)), -1)
+        vectors, present = batch.gather(queries.vectors), batch.gather(queries.present)
+        everyone = Queries(vectors, present, queries.k, queries.threshold, excluded)
+        found = super()._find(modality, everyone)
+        indices = found.indices + self._own.start * (found.indices >= 0)
+        columns = GlobalBatch(indices.shape[1], self.device)
+        # What the processes found side by side, in the order of their references.
+        indices = columns.gather(indices.T).T[batch.own]
         similarities = columns.gather(found.similarities.T).T[batch.own]
-        similarities = similarities.masked_fill(places < 0, -torch.inf)
+        similarities = similarities.masked_fill(indices < 0, -torch.inf)
         # Stable: of equal ones, the earlier reference stays before the later.
         similarities, order = similarities.sort(dim=-1, descending=True, stable=True)
-        places = places.gather(1, order)
-        width = k if k is not None else max((places >= 0).sum(-1).tolist(), default=0)
-        places, similarities = places[:, :width], similarities[:, :width]
-        return Neighbors(places, similarities.masked_fill(places < 0, 0.0))
+        indices = indices.gather(1, order)
+        k = queries.k
+        width = k if k is not None else max((indices >= 0).sum(-1).tolist(), default=0)
+        indices, similarities = indices[:, :width], similarities[:, :width]
+        return Neighbors(indices, similarities.masked_fill(indices < 0, 0.0))
 
     @torch.no_grad()
-    def _fetch(self, name: str, places: torch.Tensor) -> torch.Tensor:
-        batch = GlobalBatch(len(places), self.device)
+    def _fetch(self, name: str, indices: torch.Tensor) -> torch.Tensor:
+        batch = GlobalBatch(len(indices), self.device)
         if not sum(batch.sizes):
             return torch.zeros(0, self.widths[name], device=self.device)
-        wanted = batch.gather(places) - self._own.start
+        wanted = batch.gather(indices) - self._own.start
         rows = torch.zeros(len(wanted), self.widths[name], device=self.device)
         own = ((wanted >= 0) & (wanted < len(self._own))).nonzero().squeeze(-1)
         rows[own] = super()._fetch(name, wanted[own])

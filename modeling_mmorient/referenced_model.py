@@ -50,39 +50,39 @@ class ReferencedModel:
             return self.base_model.stored_references
 
     @references.setter
-    def references(self, bank: ReferenceBank) -> None:
-        if not isinstance(bank, SearchedReferences):
-            raise ValueError(f"`references` is {bank!r}: give a ReferenceBank, such as `new_bank()`.")
-        bank = self._fitted(copy.copy(bank))
+    def references(self, references: ReferenceBank) -> None:
+        if not isinstance(references, SearchedReferences):
+            raise ValueError(f"`references` is {references!r}: give a ReferenceBank, such as `new_bank()`.")
+        references = self._fitted(copy.copy(references))
         # Edits of the other one do not wait for those of this one.
-        bank.lock = EditLock()
-        means = self._means(bank)
+        references.lock = EditLock()
+        g = self._g_over(references)
         with self.base_model.lock:
-            self.base_model.stored_references = bank
-            self._settle(means, bank.state)
+            self.base_model.stored_references = references
+            self._settle(g, references)
 
-    def _fitted(self, bank: ReferenceBank) -> ReferenceBank:
+    def _fitted(self, references: ReferenceBank) -> ReferenceBank:
         """The references for the model's tasks, if they have the model's widths."""
         empty = self.new_bank()
-        for name, width in bank.widths.items():
+        for name, width in references.widths.items():
             if width != empty.widths.get(name, width):
                 raise ValueError(
                     f"the references have {name} features {width} wide, and the model's are "
                     f"{empty.widths[name]} wide: fill the references with this model's encoders."
                 )
-        if missing := [name for name in empty.widths if name not in bank.widths]:
+        if missing := [name for name in empty.widths if name not in references.widths]:
             raise ValueError(
                 f"the references have no {missing}, which HIMA's stage 2 attends to: fill them with this "
                 "model, or set `use_hima_stage2` to False."
             )
-        if [(spec.name, spec.labels, spec.kind) for spec in bank.tasks.values()] != [
-            (spec.name, spec.labels, spec.kind) for spec in empty.tasks.values()
-        ]:
-            bank = bank.with_tasks(empty.tasks)
-        return bank
+        own, wanted = (
+            [(spec.name, spec.labels, spec.kind) for spec in each.tasks.values()]
+            for each in (references, empty)
+        )
+        return references if own == wanted else references.with_tasks(empty.tasks)
 
     def new_bank(self, notes: str = "") -> ReferenceBank:
-        """An empty bank of the model's widths, tasks and storage dtype."""
+        """No references yet, of the model's widths, tasks and storage dtype."""
         config = self.config
         widths = config.image_embed_dim, config.text_embed_dim
         vectors = (config.region_dim, config.token_dim) if config.use_hima_stage2 else (None, None)
@@ -101,15 +101,15 @@ class ReferencedModel:
         Args:
             inputs: As `forward` takes them (raw, or precomputed features), or what `encode` gave; n rows.
             ids: Of the rows: non-empty strings that no other reference has.
-            labels: Class indices (n,) by task, (n, labels) of 0 and 1 for a `multilabel` one; -100 = not
-                known. A task that is left out is known of none.
+            labels: Class indices (n,) by task, (n, labels) of 0 and 1 for a `multilabel` one; -100 =
+                unknown. A task that is left out is unknown for all.
 
         Raises:
             ValueError: If one of them does not fit, naming it; the references stay as they were.
         """
         entries = self.reference_entries(inputs)
-        with self._editing() as bank:
-            bank.add(ids, *entries, labels)
+        with self._editing() as references:
+            references.add(ids, *entries, labels)
 
     def replace_references(
         self,
@@ -117,38 +117,38 @@ class ReferencedModel:
         ids: Sequence[str],
         labels: Mapping[str, torch.Tensor] | None = None,
     ) -> None:
-        """Put other samples and labels in the place of references; arguments and errors as above."""
+        """Give references other features and labels; arguments and errors as in `add_references`."""
         entries = self.reference_entries(inputs)
-        with self._editing() as bank:
-            bank.replace(ids, *entries, labels)
+        with self._editing() as references:
+            references.replace(ids, *entries, labels)
 
     def remove_references(self, ids: Sequence[str]) -> None:
         """Forget references.
 
         Raises:
-            ValueError: If there is no reference of an id, or one is named twice; nothing changes then.
+            ValueError: If an id is unknown or named twice; the references stay as they were.
         """
-        with self._editing() as bank:
-            bank.remove(ids)
+        with self._editing() as references:
+            references.remove(ids)
 
     @contextmanager
     def _editing(self) -> Iterator[ReferenceBank]:
-        """A copy of the references, which take over its edit together with g, or not at all."""
-        bank = self.references
-        with bank.lock:
-            edited = copy.copy(bank)
+        """A copy to edit; the references take it over together with g, or not at all."""
+        references = self.references
+        with references.lock:
+            edited = copy.copy(references)
             yield edited
-            means = self._means(edited)
+            g = self._g_over(edited)
             # Held for a moment only: passes wait for it.
             with self.base_model.lock:
-                bank.take_over(edited)
-                self._settle(means, edited.state)
+                references.take_over(edited)
+                self._settle(g, edited)
 
     @torch.no_grad()
     def reference_entries(
         self, inputs: Mapping[str, torch.Tensor] | EncodedFeatures
     ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-        """What a bank keeps of n rows: embeddings (and HIMA's vectors), and who has them, (n,), by entry."""
+        """What is stored of n rows, by entry: embeddings (and HIMA's vectors), and who has them, (n,)."""
         trained = self.base_model.feature_encoders.training
         self.base_model.feature_encoders.eval()
         try:
@@ -168,27 +168,27 @@ class ReferencedModel:
 
         Without that stage there is nothing to do; over no references g is zero.
         """
-        bank = copy.copy(self.references)
-        self._settle(self._means(bank), bank.state)
+        references = copy.copy(self.references)
+        self._settle(self._g_over(references), references)
 
     def settled_references(self) -> tuple[ReferenceBank, dict[str, torch.Tensor]]:
-        """The references as one edit left them, and stage 2's g to it, (d,) by modality.
+        """A copy of the references as one edit left them, and stage 2's g over it, (d,) by modality.
 
         g is empty without that stage. Where the references themselves were edited since it was computed, it
-        is computed anew. The bank is a copy, which nobody else edits.
+        is computed anew.
         """
-        bank = self.references
+        references = self.references
         with self.base_model.lock:
-            taken = copy.copy(bank)
+            taken = copy.copy(references)
             g = {modality: bias.running_g.clone() for modality, bias in self._stage2().items()}
             over = self.base_model.hima.settled_over if g else None
         if over is None or over is taken.state or (over == OTHERS and not len(taken)):
             return taken, g
-        means = self._means(taken)
+        found = self._g_over(taken)
         with self.base_model.lock:
-            if bank.state is taken.state:
-                self._settle(means, taken.state)
-        return taken, {modality: means[modality].to(g[modality]) for modality in g}
+            if references.state is taken.state:
+                self._settle(found, taken)
+        return taken, {modality: found[modality].to(g[modality]) for modality in g}
 
     def references_in_use(self, device: torch.device) -> tuple[ReferenceBank | None, dict[str, Any] | None]:
         """The references, if there are any, and g of HIMA's stage 2, as one edit left them.
@@ -197,37 +197,36 @@ class ReferencedModel:
             device: Of the inputs, to which the references move.
         """
         model: Any = self
-        bank = g = None
-        if model.stored_references is not None and (
-            len(model.stored_references) or not torch.compiler.is_compiling()
-        ):
-            bank, g = self._taken(device)
-        if bank is None and model.training and model.config.graph_scope == "bank":
+        references = g = None
+        stored = model.stored_references
+        if stored is not None and (len(stored) or not torch.compiler.is_compiling()):
+            references, g = self._settled_on(device)
+        if references is None and model.training and model.config.graph_scope == "bank":
             _warn_without_references()
-        return bank, g
+        return references, g
 
     @torch.compiler.disable
-    def _taken(self, device: torch.device) -> tuple[ReferenceBank | None, dict[str, Any]]:
+    def _settled_on(self, device: torch.device) -> tuple[ReferenceBank | None, dict[str, torch.Tensor]]:
         if self.references.device != device:
             self.references.to(device)
-        bank, g = self.settled_references()
-        return (bank if len(bank) else None), g
+        references, g = self.settled_references()
+        return (references if len(references) else None), g
 
-    def _means(self, bank: ReferenceBank) -> dict[str, torch.Tensor]:
-        """Stage 2's g over the references by modality; empty without that stage."""
+    def _g_over(self, references: ReferenceBank) -> dict[str, torch.Tensor]:
+        """Stage 2's g by modality; empty without that stage."""
         with torch.autocast(self.base_model.device.type, enabled=False):
-            return {modality: bias.over(bank.vectors(modality)) for modality, bias in self._stage2().items()}
+            return {name: bias.over(references.vectors(name)) for name, bias in self._stage2().items()}
 
-    def _settle(self, means: Mapping[str, torch.Tensor], over: object) -> None:
-        if means:
+    def _settle(self, g: Mapping[str, torch.Tensor], references: ReferenceBank) -> None:
+        if g:
             with self.base_model.lock:
-                self.base_model.hima.settle(means, over)
+                self.base_model.hima.settle(g, references.state)
 
     def _stage2(self) -> dict[str, Any]:
         return {} if self.base_model.hima is None else self.base_model.hima.batch_biases
 
     def reference_weights(self, g: Mapping[str, torch.Tensor], digest: str) -> dict[str, torch.Tensor]:
-        """What weights that are saved with references hold of them, by name in the state dict.
+        """What depends on references in the weights that are saved with them, by name in the state dict.
 
         Args:
             g: Stage 2's, as `settled_references` gives it.
@@ -242,7 +241,7 @@ class ReferencedModel:
         return {**weights, f"{prefix}hima.references_digest": torch.tensor(list(over), dtype=torch.uint8)}
 
     def loaded_digest(self) -> str | None:
-        """Digest of the references that the g in weights just loaded was computed over; None: not known.
+        """Digest of the references that the g in weights just loaded was computed over; None: unknown.
 
         The model forgets it: from now on `take_references` says what g is of.
         """
@@ -252,14 +251,14 @@ class ReferencedModel:
         self.base_model.hima.references_digest.zero_()
         return digest.hex() if any(digest) else None
 
-    def take_references(self, bank: ReferenceBank, settled: bool) -> None:
+    def take_references(self, references: ReferenceBank, settled: bool) -> None:
         """Hold the references that were saved with the weights.
 
         Args:
-            bank: The references.
+            references: Those.
             settled: Whether the weights' g was computed over them.
         """
-        self.base_model.stored_references = self._fitted(bank)
+        self.base_model.stored_references = self._fitted(references)
         if self._stage2():
             self.base_model.hima.keep(self.base_model.stored_references.state if settled else None)
 
@@ -288,8 +287,8 @@ class ReferencedModel:
 
     def _named_references(self) -> dict[str, Any]:
         """How many references there are, and a digest of their ids."""
-        bank: ReferenceBank | None = self.stored_references  # type: ignore[attr-defined]
-        ids = () if bank is None else bank.ids
+        stored: ReferenceBank | None = self.stored_references  # type: ignore[attr-defined]
+        ids = () if stored is None else stored.ids
         return {"number": len(ids), "ids": hashlib.sha256(json.dumps(ids).encode()).hexdigest()}
 
     def reference_health(self) -> dict[str, GraphHealth]:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Self
+from typing import Any, Self
 
 import torch
 
 from .features import MODALITIES, Neighbors
-from .reference_checks import check_exclude, check_reference_labels, check_search, check_settings
-from .reference_contents import EditLock, ReferenceContents, query_prints
+from .reference_contents import EditLock, ReferenceContents, check_reference_labels, query_prints
 from .reference_embeds import STORAGE_DTYPES, ReferenceIndex, StoredEmbeds
-from .reference_search import find_neighbors
+from .reference_search import Queries, find_neighbors
 from .task_specs import TaskSpec
 
 # Vectors that are handed out at a time, and pairs of a row and a neighbour whose features are.
@@ -39,24 +38,15 @@ class SearchedReferences:
         image_vector_dim: int | None = None,
         text_vector_dim: int | None = None,
     ) -> None:
-        widths = {
-            "image": image_embed_dim,
-            "text": text_embed_dim,
-            "image_vectors": image_vector_dim,
-            "text_vectors": text_vector_dim,
-        }
-        self.widths: dict[str, int] = {
-            name: width  # type: ignore[misc]
-            for name, width in widths.items()
-            if name in MODALITIES or width is not None
-        }
-        check_settings(self.widths, dtype, notes)
+        vectors = {"image_vectors": image_vector_dim, "text_vectors": text_vector_dim}
+        self.widths: dict[str, int] = {"image": image_embed_dim, "text": text_embed_dim}
+        self.widths |= {name: width for name, width in vectors.items() if width is not None}
+        _check_settings(self.widths, dtype, notes)
         self.tasks = dict(tasks or {})
         self.dtype = dtype
         self.notes = notes
         self.device = torch.device("cpu")
-        # Held by whoever edits; copies (`copy.copy`) share it, and searches need none.
-        self.lock = EditLock()
+        self.lock = EditLock()  # of edits: copies (`copy.copy`) share it, and searches need none
         nobody = torch.zeros(0, dtype=torch.bool)
         embeds = {
             name: StoredEmbeds.encode(torch.zeros(0, width), nobody, STORAGE_DTYPES[dtype])
@@ -79,7 +69,7 @@ class SearchedReferences:
 
     @property
     def labels(self) -> dict[str, torch.Tensor]:
-        """By task: (N,) class indices, or (N, C) of 0 and 1 for `multilabel`; -100 = not known."""
+        """By task: (N,) class indices, or (N, C) of 0 and 1 for `multilabel`; -100 = unknown."""
         return dict(self._references.labels)
 
     @property
@@ -98,27 +88,27 @@ class SearchedReferences:
         return self._references.state
 
     def searchable(self, modality: str) -> torch.Tensor:
-        """Places of the references that can be neighbours in a modality: they have it, and no zero vector."""
+        """Indices of the references that have a modality, and no zero vector: they can be neighbours."""
         self._check_modality(modality)
         return self._searchable(modality).nonzero().squeeze(-1)
 
-    def places(self, ids: Sequence[str]) -> torch.Tensor:
-        """Where the references of these ids stand, (n,); -1 for unknown ids."""
-        return torch.tensor([self._references.places.get(name, -1) for name in ids], dtype=torch.long)
+    def indices(self, ids: Sequence[str]) -> torch.Tensor:
+        """The indices of the references of these ids, (n,); -1 for unknown ids."""
+        return torch.tensor([self._references.indices.get(name, -1) for name in ids], dtype=torch.long)
 
     def embeds(self, modality: str, indices: torch.Tensor) -> torch.Tensor:
         """The embeddings e of some references in float32, (n, d); zero where the modality is missing."""
         with self._together(f"embeds({modality!r})"):
             self._check_modality(modality)
             if ((indices < 0) | (indices >= len(self))).any():
-                raise ValueError(f"`indices` are not all places in the bank: they are 0 to {len(self) - 1}.")
+                raise ValueError(f"`indices` are not all of references: they are 0 to {len(self) - 1}.")
         return self._fetch(modality, indices)
 
     def vectors(self, modality: str) -> Iterator[torch.Tensor]:
         """The vectors v of all references that have the modality, in blocks (n, d_v) of float32."""
         name = f"{modality}_vectors"
-        for places in self._present(name).nonzero().squeeze(-1).split(BLOCK_VECTORS):
-            yield self._fetch(name, places)
+        for indices in self._present(name).nonzero().squeeze(-1).split(BLOCK_VECTORS):
+            yield self._fetch(name, indices)
 
     @torch.no_grad()
     def nodes(
@@ -128,11 +118,11 @@ class SearchedReferences:
 
         Args:
             modality: Of the features.
-            indices: (B, k) places of the neighbours, -1 = none.
+            indices: (B, k) of the neighbours, -1 = none.
 
         Yields:
-            Blocks: which rows, the features (n, d) of their neighbours, each once, and where in them that of
-            each pair stands, (rows, k); where there is no neighbour, anywhere.
+            Blocks: which rows, the features (n, d) of their neighbours, each once, and which of them is that
+            of each pair, (rows, k); where there is no neighbour, any.
         """
         with self._together(f"nodes({modality!r})"):
             self._check_modality(modality)
@@ -140,8 +130,8 @@ class SearchedReferences:
         for start in range(0, max(1, self._most(len(indices))), rows):
             block = indices[start : start + rows]
             known = block >= 0
-            places, numbered = block[known].unique(return_inverse=True)
-            features = self._fetch(modality, places)
+            neighbors, numbered = block[known].unique(return_inverse=True)
+            features = self._fetch(modality, neighbors)
             if not len(features):
                 features = features.new_zeros(1, self.widths[modality])
             nodes = torch.nn.functional.layer_norm(features, features.shape[-1:])
@@ -159,12 +149,12 @@ class SearchedReferences:
     def build_index(self, modality: str, factory: str = "IVF1024,Flat", **parameters: float) -> None:
         """Let later searches in a modality find their candidates in a FAISS index.
 
-        For banks that are too large to be searched exactly. A search then ranks the candidates that the
+        For references that are too many to be searched exactly. A search then ranks the candidates that the
         index finds, a few more than k, by the same cosines, with the same rule for equal ones, so that what
         it finds is in the right order, but may miss some. Which candidates an index finds can depend on the
         batch in the last bits of its own arithmetic.
 
-        An edit drops the index, with a warning. It is not saved with the bank.
+        An edit drops the index, with a warning. It is not saved with the references.
 
         Args:
             modality: `image` or `text`.
@@ -179,8 +169,7 @@ class SearchedReferences:
         with self.lock:
             self._check_modality(modality)
             index = ReferenceIndex(self._references.embeds[modality], factory, parameters)
-            indexes = {**self._references.indexes, modality: index}
-            self._references = self._references.replace(indexes=indexes)
+            self._references = self._references.replace(indexes={**self._references.indexes, modality: index})
 
     def drop_index(self, modality: str) -> None:
         """Search exactly in a modality again; nothing happens where there is no index."""
@@ -207,14 +196,14 @@ class SearchedReferences:
 
         Args:
             modality: `image` or `text`.
-            queries: (B, d); they and the result are on the bank's device.
+            queries: (B, d); they and the result are on the references' device.
             present: (B,), True = the query has the modality, the others' rows may hold anything; None:
                 all have.
             k: At most that many. None: all above the threshold, which is needed then; the result is as
                 wide as the query with most of them needs.
             threshold: Neighbours are more similar than that. None: no threshold.
-            exclude: (B,) the reference that is the query itself, -1 where there is none; see `places`. Or
-                (B, m), where several are (its views, copies), with -1 where there are no more.
+            exclude: (B,) index of the reference that is the query itself, -1 where there is none; see
+                `indices`. Or (B, m), where several are (its views, copies), with -1 where there are no more.
             checked: Values of queries and of `exclude` are known to fit, and are not looked at.
 
         Raises:
@@ -225,15 +214,14 @@ class SearchedReferences:
             self._check_modality(modality)
             if present is None:
                 present = torch.ones(len(queries), dtype=torch.bool, device=queries.device)
-            check_search(queries, present, self.widths[modality], k, threshold, checked)
-            if exclude is not None:
-                check_exclude(exclude, len(queries), len(self), checked)
+            sought = Queries(queries, present, k, threshold, exclude)
+            sought.check(self.widths[modality], len(self), checked)
             if k is None and modality in self._references.indexes:
                 raise ValueError(
                     f"`k` is None, and the {modality} index finds a number of neighbours only: give `k` "
                     f"beside the threshold, or search without the index after drop_index({modality!r})."
                 )
-        return self._find(modality, queries, present, k, threshold, exclude)
+        return self._find(modality, sought)
 
     def neighbors(
         self,
@@ -246,25 +234,23 @@ class SearchedReferences:
     ) -> Neighbors:
         """What `search` finds with `own` as `exclude`, for rows that may be references themselves.
 
-        Present queries are finite, and `own` are places or -1: nobody looks here.
+        Present queries are finite, and `own` are indices or -1: nobody looks here.
 
-        What is found for such a row is remembered until the bank, the row's embedding or `own` changes (16
-        bytes for each of k neighbours and 16 more of each reference); without k nothing is.
+        What is found for such a row is remembered until the references, the row's embedding or `own` change
+        (16 bytes for each of k neighbours and 16 more of each reference); without k nothing is.
         """
-        # Arguments that do not fit are for `search` to refuse.
-        columns = own.unsqueeze(-1) if own is not None and own.ndim == 1 else own
-        fits = columns is not None and columns.ndim == 2 and len(columns) == len(queries)
-        if columns is None or k is None or not fits or not columns.shape[1] or not len(self):
+        if own is None or not own.numel() or k is None or not len(self):
             return self.search(modality, queries, present, k, threshold, own, checked=True)
+        columns = own.view(len(own), -1)
         memory = self._references.remembered(modality, k, threshold, self.device)
-        places = columns.amax(-1)
-        places = places.masked_fill(places >= len(self), -1).clamp(min=-1)
+        itself = columns.amax(-1)
+        itself = itself.masked_fill(itself >= len(self), -1)
         prints = query_prints(queries.masked_fill(~present.unsqueeze(-1), 0.0), columns)
-        known, found = memory.recall(places, prints)
+        known, found = memory.recall(itself, prints)
         new = (~known).nonzero().squeeze(-1)
         # Once, and be it for no row: with references that are split over processes all of them search.
         sought = self.search(modality, queries[new], present[new], k, threshold, columns[new], checked=True)
-        memory.keep(places[new], prints[new], sought)
+        memory.keep(itself[new], prints[new], sought)
         found.indices[new], found.similarities[new] = sought.indices, sought.similarities
         return found
 
@@ -290,20 +276,26 @@ class SearchedReferences:
         """Which references have an entry that is no zero vector, (N,)."""
         return self._references.embeds[name].norms > 0
 
-    def _fetch(self, name: str, places: torch.Tensor) -> torch.Tensor:
-        """An entry's values in float32, (n, d), of the references at these places (n,)."""
-        return self._references.embeds[name].decode(places)
+    def _fetch(self, name: str, indices: torch.Tensor) -> torch.Tensor:
+        """An entry's values in float32, (n, d), of the references with these indices (n,)."""
+        return self._references.embeds[name].decode(indices)
 
-    def _find(
-        self,
-        modality: str,
-        queries: torch.Tensor,
-        present: torch.Tensor,
-        k: int | None,
-        threshold: float | None,
-        exclude: torch.Tensor | None,
-    ) -> Neighbors:
-        """As `search`, of arguments that fit."""
+    def _find(self, modality: str, queries: Queries) -> Neighbors:
+        """As `search`, of queries that fit."""
         index = self._references.indexes.get(modality)
-        stored = self._references.embeds[modality]
-        return find_neighbors(stored, queries, present, k, threshold, exclude, index)
+        return find_neighbors(self._references.embeds[modality], queries, index)
+
+
+def width_argument(name: str) -> str:
+    """The argument of [`ReferenceBank`] for the width of what it stores under a name."""
+    return f"{name.removesuffix('s')}_dim" if name.endswith("_vectors") else f"{name}_embed_dim"
+
+
+def _check_settings(widths: Mapping[str, Any], dtype: Any, notes: Any) -> None:
+    for name, width in widths.items():
+        if isinstance(width, bool) or not isinstance(width, int) or not 1 <= width < 2**31:
+            raise ValueError(f"`{width_argument(name)}` is {width!r}: give a width, a whole number.")
+    if not isinstance(dtype, str) or dtype not in STORAGE_DTYPES:
+        raise ValueError(f"`dtype` is {dtype!r}: choose one of {list(STORAGE_DTYPES)}.")
+    if not isinstance(notes, str):
+        raise ValueError(f"`notes` is {notes!r}: give a text.")

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from modeling_mmorient.reference_bank import ReferenceBank
+from modeling_mmorient.reference_embeds import STORAGE_DTYPES
 from modeling_mmorient.reference_graph import ReferenceNeighborhood, bank_health, calibrate_threshold
 from modeling_mmorient.task_specs import parse_tasks
 
@@ -39,7 +40,7 @@ def contents(bank):
         {name: bank.embeds(name, everything).tolist() for name in bank.widths},
         {name: values.tolist() for name, values in bank.present.items()},
         {name: values.tolist() for name, values in bank.labels.items()},
-        bank.places(bank.ids).tolist(),
+        bank.indices(bank.ids).tolist(),
     )
 
 
@@ -51,7 +52,7 @@ def test_references_are_kept_as_they_were_given():
     assert torch.equal(bank.embeds("image", torch.arange(6)), expected)
     assert bank.labels["humour"].tolist() == [0, 1, 2, 0, 1, 2]
     assert bank.searchable("text").tolist() == [0, 1, 3, 4, 5]
-    assert bank.places(["r4", "unknown", "r0"]).tolist() == [4, -1, 0]
+    assert bank.indices(["r4", "unknown", "r0"]).tolist() == [4, -1, 0]
 
 
 def test_the_fingerprint_is_that_of_all_but_the_notes():
@@ -129,19 +130,19 @@ WRONG = {
     r"`ids` holds 'b\\ud83d' at 1": (["a", "b\ud83d"], random_embeds(2), None, None),
     "`ids` holds 7 at 0": ([7], random_embeds(1), None, None),
     "`ids` is 'a': give a list": ("a", random_embeds(1), None, None),
-    r"`embeds\['text'\]` has the shape \(2, 3\): \(1, 3\) is needed": (
+    r"`embeds\['text'\]` has the shape \(2, 3\): give \(1, 3\)": (
         ["a"],
         {"text": torch.ones(2, 3)},
         None,
         None,
     ),
-    r"`embeds\['text'\]` has the shape \(1, 4\): \(1, 3\) is needed": (
+    r"`embeds\['text'\]` has the shape \(1, 4\): give \(1, 3\)": (
         ["a"],
         {"text": torch.ones(1, 4)},
         None,
         None,
     ),
-    r"`embeds\['text'\]` is torch.int64: a tensor of float": (
+    r"`embeds\['text'\]` is torch.int64: give a tensor of a floating-point": (
         ["a"],
         {"text": torch.ones(1, 3).long()},
         None,
@@ -154,13 +155,13 @@ WRONG = {
         None,
         None,
     ),
-    r"`embeds\['text'\]` is not finite in row 1": (
+    "reference 'b' has 'text' that is not finite": (
         ["a", "b"],
         {"text": torch.tensor([[1.0] * 3, [1, math.nan, 1]])},
         None,
         None,
     ),
-    r"`embeds\['image'\]` is too large in row 0": (
+    "reference 'a' has 'image' that is .* larger than 2e": (
         ["a"],
         {"image": torch.full((1, 4), 1e300, dtype=torch.double)},
         None,
@@ -172,19 +173,19 @@ WRONG = {
         {"image": torch.tensor([True])},
         None,
     ),
-    r"`present\['text'\]` is torch.float32: a tensor of bool": (
+    r"`present\['text'\]` is torch.float32: give a tensor of bool": (
         ["a"],
         ONE_TEXT,
         {"text": torch.ones(1)},
         None,
     ),
-    r"`present\['text'\]` has the shape \(2,\): \(1,\)": (
+    r"`present\['text'\]` has the shape \(2,\): give \(1,\)": (
         ["a"],
         ONE_TEXT,
         {"text": torch.ones(2, dtype=torch.bool)},
         None,
     ),
-    "reference 'b' has neither a picture nor a text": (
+    "reference 'b' has neither an image nor a text": (
         ["a", "b"],
         {"text": torch.ones(2, 3)},
         {"text": torch.tensor([True, False])},
@@ -216,6 +217,18 @@ def test_what_does_not_fit_is_refused_and_the_bank_stays_as_it_was(message):
     assert contents(bank) == before
 
 
+@pytest.mark.parametrize("dtype", STORAGE_DTYPES)
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e300])
+def test_what_is_not_finite_is_refused_however_it_is_stored(dtype, value):
+    bank = filled_bank(dtype=dtype)
+    before, embeds = contents(bank), torch.ones(2, 3, dtype=torch.float64)
+    embeds[1, 2] = value
+    with pytest.raises(ValueError, match="reference 'b' has 'text' that is not finite, larger than"):
+        bank.add(["a", "b"], {"text": embeds})
+    assert contents(bank) == before
+    bank.add(["a", "b"], {"text": embeds, "image": torch.ones(2, 4)}, {"text": torch.tensor([True, False])})
+
+
 @pytest.mark.parametrize("edit", ["remove", "replace"])
 def test_unknown_and_repeated_ids_are_refused(edit):
     bank = filled_bank()
@@ -238,14 +251,14 @@ def test_settings_and_searches_that_do_not_fit_are_refused():
     bank, queries = filled_bank(), torch.ones(2, 3)
     for arguments, message in (
         ({"modality": "sound"}, "`modality` is 'sound'"),
-        ({"queries": torch.ones(2, 4)}, r"`queries` has the shape \(2, 4\): \('any', 3\) is needed"),
+        ({"queries": torch.ones(2, 4)}, r"`queries` has the shape \(2, 4\): give \(any, 3\)"),
         ({"queries": queries * math.inf}, "`queries` is not finite in row 0"),
         ({"present": torch.ones(3, dtype=torch.bool)}, r"`present` has the shape \(3,\)"),
         ({"k": None}, "`k` and `threshold` are both None"),
         ({"k": 0}, "`k` is 0"),
         ({"threshold": 1.5}, "`threshold` is 1.5"),
         ({"threshold": -1.5}, "`threshold` is -1.5"),
-        ({"exclude": torch.tensor([0, 6])}, "`exclude` has the value 6: the bank's places are 0 to 5"),
+        ({"exclude": torch.tensor([0, 6])}, "`exclude` has the value 6: the references' indices are 0 to 5"),
         ({"exclude": torch.tensor([0.0, 1.0])}, "`exclude` is torch.float32"),
     ):
         with pytest.raises(ValueError, match=message):

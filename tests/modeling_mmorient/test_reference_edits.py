@@ -10,6 +10,7 @@ from modeling_mmorient.hima import BatchBias
 from modeling_mmorient.reference_bank import ReferenceBank
 from modeling_mmorient.reference_shards import ShardedReferences
 from tests.modeling_mmorient.known_models import IDS
+from tests.modeling_mmorient.test_reference_files import rewrite
 
 
 @torch.no_grad()
@@ -40,7 +41,7 @@ BAD_EDITS = {
     "features of another width": ({"text_embeds": torch.zeros(2, 5)}, "text_embeds"),
     "neither picture nor text": (
         {"image_present": torch.zeros(2, dtype=torch.bool), "text_present": torch.tensor([True, False])},
-        "neither a picture nor a text",
+        "neither an image nor a text",
     ),
 }
 
@@ -190,7 +191,7 @@ def test_models_do_not_share_what_they_are_given(make_known, make_model, make_in
         model.references = None
 
 
-def test_vectors_belong_to_whoever_has_the_modality():
+def test_vectors_belong_to_whoever_has_the_modality(tmp_path):
     bank = ReferenceBank(2, 2, image_vector_dim=3, text_vector_dim=3)
     image, vectors = torch.ones(2, 2), torch.ones(2, 3)
     with pytest.raises(ValueError, match="'a' has 'image' and no 'image_vectors'"):
@@ -203,7 +204,16 @@ def test_vectors_belong_to_whoever_has_the_modality():
             present,
         )
     bank.add(["a", "b"], {"image": image, "image_vectors": vectors})
-    assert len(bank) == 2
+    bank.save(tmp_path)
+    assert ReferenceBank.load(tmp_path).ids == ("a", "b")
+    rewrite(tmp_path, {}, {"image_vectors_present": torch.tensor([True, False])})
+    with pytest.raises(ValueError, match=r"'b' has 'image_vectors' .* said to be missing"):
+        ReferenceBank.load(tmp_path)
+    nothing = {"image_vectors_present": torch.tensor([True, False]), "image_vectors_codes": torch.eye(2, 3)}
+    nothing["image_vectors_codes"][1] = 0.0
+    rewrite(tmp_path, {}, nothing)
+    with pytest.raises(ValueError, match="'b' has 'image' and no 'image_vectors'"):
+        ReferenceBank.load(tmp_path)
 
 
 def test_a_model_whose_references_cannot_be_saved_is_not_saved_in_part(make_known, tmp_path):

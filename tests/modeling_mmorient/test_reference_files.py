@@ -31,7 +31,7 @@ def rewrite(folder, facts, changed_tensors=None):
         path = (folder / "new").rename(folder / f"references-{digest[:16]}.safetensors")
         values["tensors"] = {"file": path.name, "bytes": path.stat().st_size, "sha256": digest}
     values.pop("sha256", None)
-    sidecar.write_text(json.dumps({**values, "sha256": reference_files._facts_digest(values)}))
+    sidecar.write_text(json.dumps({**values, "sha256": reference_files._metadata_digest(values)}))
 
 
 @pytest.fixture
@@ -181,14 +181,14 @@ def test_a_sidecar_that_is_no_json_object_is_refused(folder, text):
     [
         (
             {"image_codes": torch.full((6, 4), torch.nan)},
-            "image embedding of reference 'r0' that is not finite",
+            "reference 'r0' has 'image' that is not finite",
         ),
-        ({"text_scales": torch.full((6,), torch.inf)}, "text embedding of reference 'r0' that is not finite"),
+        ({"text_scales": torch.full((6,), torch.inf)}, "reference 'r0' has 'text' that is not finite"),
         (
             {"image_scales": torch.full((6,), 3e38)},
-            "image embedding of reference 'r0' .* larger than 2e\\+09",
+            "reference 'r0' has 'image' .* larger than 2e\\+09",
         ),
-        ({"image_codes": torch.ones(6, 4)}, "image embedding of reference 'r1' .* said to be missing"),
+        ({"image_codes": torch.ones(6, 4)}, "reference 'r1' has 'image' .* said to be missing"),
         ({"image_present": torch.zeros(6, dtype=torch.bool)}, "said to be missing"),
         ({"text_codes": None}, "'text_codes' as None"),
         ({"more": torch.ones(1)}, "'more' as .* makes it None"),

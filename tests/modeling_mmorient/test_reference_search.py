@@ -7,7 +7,7 @@ import torch
 
 from modeling_mmorient import reference_search
 from modeling_mmorient.reference_embeds import STORAGE_DTYPES, StoredEmbeds, row_dot
-from modeling_mmorient.reference_search import find_neighbors
+from modeling_mmorient.reference_search import Queries, find_neighbors
 
 
 def store(embeds, present=None, dtype="float32"):
@@ -17,7 +17,7 @@ def store(embeds, present=None, dtype="float32"):
 
 def search(stored, queries, k=None, threshold=None, exclude=None, present=None):
     present = torch.ones(len(queries), dtype=torch.bool) if present is None else present
-    return find_neighbors(stored, queries, present, k, threshold, exclude)
+    return find_neighbors(stored, Queries(queries, present, k, threshold, exclude))
 
 
 def random_bank(seed, size=60, dim=6):

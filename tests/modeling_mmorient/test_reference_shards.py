@@ -96,7 +96,7 @@ def find(bank, rank, whole):
         bank.labels["humour"],
         bank.present["text"],
         bank.searchable("text"),
-        bank.places(["r9"]),
+        bank.indices(["r9"]),
     ]
     found["counts"] = [bank.label_counts["humour"], torch.tensor(len(bank))]
     return found
