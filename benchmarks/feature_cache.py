@@ -34,7 +34,7 @@ from mmorient.fitting.assemble import train_tokenizer
 from mmorient.fitting.trainer import MultitaskTrainer
 from mmorient.recipes.arguments import DataArguments
 from mmorient.samples.memes import TASKS, draw_memes
-from mmorient.tables.memes import read_memes
+from mmorient.tables.records import RecordColumns, read_records
 from mmorient.tables.table import read_table
 from modeling_mmorient import MMOrientConfig, MMOrientForMultitaskClassification, MMOrientProcessor
 
@@ -93,7 +93,7 @@ def throughput(
     model: Any, processor: Any, table: Any, device: torch.device, options: argparse.Namespace, folder: Path
 ) -> dict[str, dict[str, float]]:
     """Rows a second, and milliseconds of processor time a row, of each way."""
-    rows = sorted(table, key=lambda row: -len(row["text"] or ""))
+    rows = sorted(table, key=lambda record: -len(record.text or ""))
     batches = [rows[start : start + options.batch_size] for start in range(0, len(rows), options.batch_size)]
     ready = [raw_inputs(processor, batch) for batch in batches]
     measured: dict[str, list[tuple[float, float]]] = {name: [] for name in WAYS}
@@ -155,8 +155,8 @@ def main() -> None:
         draw_memes(folder / "memes", rows=options.rows * 4 // 3)  # a quarter is for validation
         tasks = {task: {"labels": labels} for task, labels in TASKS.items()}
         data = DataArguments(data_dir=str(folder / "memes"), image_dir=".", tasks=tasks)
-        table = read_memes(read_table("train.csv", data.path("")), data).to_dataset()
-        model, processor = build(options.vision, options.text, table["text"][:])
+        table = read_records(read_table("train.csv", data.path("")), RecordColumns.of(data)).rows
+        model, processor = build(options.vision, options.text, [record.text for record in table])
         model.to(device).eval()
         rates = throughput(model, processor, table, device, options, folder)
         cached = cached_features(

@@ -20,13 +20,14 @@ from mmorient.fitting.train import build_run
 from mmorient.kinds.cells import known_rows
 from mmorient.kinds.macro_f1 import macro_f1
 from mmorient.recipes.recipe import parse_recipe
+from mmorient.tables.records import label_columns
 
 NAMES = ("image_embeds", "text_embeds")
 
 
 def embeddings(rows: Any) -> np.ndarray:
     """[e_img ; e_txt] of every row, (rows, width)."""
-    features = [rows[index]["features"] for index in range(len(rows))]
+    features = [rows[index].features for index in range(len(rows))]
     return np.stack([np.concatenate([row[name].numpy() for name in NAMES]) for row in features])
 
 
@@ -41,7 +42,7 @@ def main(argv: list[str]) -> None:
     for task, spec in model.config.task_specs.items():
         if spec.kind not in ("multiclass", "ordinal"):
             continue  # another baseline: one regression for each label, or of another kind
-        labels = {part: np.array([row[task] for row in run.tables[part]["labels"][:]]) for part in features}
+        labels = {part: np.array(label_columns(run.tables[part])[task]) for part in features}
         known, scorable = known_rows(labels["training"]), known_rows(labels[scored])
         regression = LogisticRegression(C=3e-4, class_weight="balanced", max_iter=2000)
         pipeline = make_pipeline(StandardScaler(), regression)

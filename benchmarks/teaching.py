@@ -11,6 +11,8 @@ right and are no references, which should stay right. Afterwards the references 
 import io
 import json
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from PIL import Image, ImageEnhance
 from mmorient.features.batches import raw_inputs
 from mmorient.prediction.saved_models import load_saved_model
 from mmorient.recipes.recipe import parse_recipe
+from mmorient.tables.records import Record
 from mmorient.tables.splits import checked_splits
 from modeling_mmorient.features import EncodedFeatures
 from modeling_mmorient.image_input import load_picture
@@ -28,9 +31,9 @@ from modeling_mmorient.task_kind import IGNORE_INDEX
 BATCH_ROWS = 64
 
 
-def near_copy(row: dict[str, Any]) -> dict[str, Any]:
+def near_copy(row: Record) -> Record:
     """The same meme as somebody else would post it."""
-    picture, text = row["image"], row["text"]
+    picture, text = row.image, row.text
     if picture is not None:
         small = load_picture(picture)
         small = small.resize([max(1, round(0.8 * side)) for side in small.size], Image.Resampling.BILINEAR)
@@ -40,7 +43,7 @@ def near_copy(row: dict[str, Any]) -> dict[str, Any]:
     if text is not None:
         words = text.lower().split()
         text = " ".join(words[:-1] if len(words) > 1 else words)
-    return {**row, "image": picture, "text": text}
+    return replace(row, picture=picture, text=text)
 
 
 @torch.no_grad()
@@ -51,7 +54,7 @@ def answers(model: Any, features: list[EncodedFeatures], task: str) -> torch.Ten
 
 
 @torch.no_grad()
-def encoded(model: Any, processor: Any, rows: list[dict[str, Any]]) -> list[EncodedFeatures]:
+def encoded(model: Any, processor: Any, rows: Sequence[Record]) -> list[EncodedFeatures]:
     parts = [rows[start : start + BATCH_ROWS] for start in range(0, len(rows), BATCH_ROWS)]
     return [model.encode(**raw_inputs(processor, part)) for part in parts]
 
@@ -60,10 +63,10 @@ def share(right: torch.Tensor) -> float | None:
     return right.float().mean().item() if len(right) else None
 
 
-def teach(model: Any, processor: Any, rows: list[dict[str, Any]], task: str) -> dict[str, float | None]:
+def teach(model: Any, processor: Any, rows: Sequence[Record], task: str) -> dict[str, float | None]:
     """Shares of near-copies answered as their originals are labelled, before and after; None of no rows."""
-    rows = [row for row in rows if row["labels"][task] != IGNORE_INDEX]
-    truth = torch.tensor([row["labels"][task] for row in rows])
+    rows = [row for row in rows if row.labels[task] != IGNORE_INDEX]
+    truth = torch.tensor([row.labels[task] for row in rows])
     copies = encoded(model, processor, [near_copy(row) for row in rows])
     before = answers(model, copies, task) == truth
     wrong = (answers(model, encoded(model, processor, rows), task) != truth).nonzero().squeeze(-1)
@@ -99,7 +102,7 @@ def main(argv: list[str]) -> None:
     model, processor = load_saved_model(argv[0])
     recipe = parse_recipe(argv[1:])
     parts = checked_splits(recipe.data, recipe.training.seed, cache=recipe.model.feature_cache).parts
-    rows = list(parts.get("test", parts["validation"]).to_dataset())
+    rows = parts.get("test", parts["validation"]).rows
     specs = model.config.task_specs
     found = {
         name: teach(model, processor, rows, name) for name, spec in specs.items() if spec.kind != "multilabel"

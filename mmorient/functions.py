@@ -127,7 +127,8 @@ def score(
         The scores: macro-F1 with intervals and more, by task and their mean, and the majority class's.
 
     Raises:
-        ValueError: If the tables and the recipe do not fit together.
+        ValueError: If the tables and the recipe do not fit together. Where it is about rows, it is a
+            `mmorient.tables.problems.TableError`, whose `problems` have all of them.
     """
     data = build_recipe(recipe).data
     with tempfile.TemporaryDirectory() as folder:

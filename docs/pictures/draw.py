@@ -52,7 +52,7 @@ def main() -> None:
         _screenshot(work / "meme.html", 800, 430, "meme")
         _screenshot(Path(arguments.model) / "report" / "index.html", 1200, 1180, "report")
         recipe = "training/recipes/quickstart.yaml"
-        explain.main([arguments.model, folder, recipe, "--rows", meme["place"], "--part", "validation"])
+        explain.main([arguments.model, folder, recipe, "--rows", meme["place"], "--split", "validation"])
         _screenshot(work / f"validation-{meme['place']}.html", 1200, 1510, "explanation")
 
 

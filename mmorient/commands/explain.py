@@ -1,7 +1,7 @@
 """Show why a model answers what it does, meme by meme.
 
     mmorient explain MODEL OUTPUT_FOLDER [--image PICTURE] [--text TEXT]
-    mmorient explain MODEL OUTPUT_FOLDER RECIPE.yaml --rows 0-9,17 [--part validation]
+    mmorient explain MODEL OUTPUT_FOLDER RECIPE.yaml --rows 0-9,17 [--split validation]
 
 Writes a page for each meme, and `index.html` that lists them. They open without a network and show the
 picture with HIMA's attention as heat over it, the words shaded by theirs, probabilities and what each part of
@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmorient.commands.running import command_parser, run
-from mmorient.explanation.job import ExplanationJob, parse_places
+from mmorient.explanation.job import ExplanationJob, parse_indices
 from mmorient.recipes.field_docs import field_summaries
 from mmorient.recipes.split_names import PARTS
 
@@ -33,7 +33,10 @@ def parse(argv: Sequence[str]) -> ExplanationJob:
     parser.add_argument("output", type=Path, help=about["output"])
     parser.add_argument("recipe", nargs="?", help=about["recipe"])
     parser.add_argument("--rows", metavar="X", help=about["rows"])
-    parser.add_argument("--part", choices=PARTS[:-1], help=about["part"] + " [validation]")
+    # `--part` is what it was called before.
+    parser.add_argument(
+        "--split", "--part", dest="split", choices=PARTS[:-1], help=about["split"] + " [validation]"
+    )
     parser.add_argument("--image", metavar="X", help=about["image"])
     parser.add_argument("--text", metavar="X", help=about["text"])
     parser.add_argument("--references", metavar="X", help=about["references"] + " [the recipe]")
@@ -43,7 +46,7 @@ def parse(argv: Sequence[str]) -> ExplanationJob:
     arguments = vars(parser.parse_args(own))
     try:
         if arguments["rows"] is not None:
-            arguments["rows"] = parse_places(arguments["rows"])
+            arguments["rows"] = parse_indices(arguments["rows"])
         return ExplanationJob(**arguments, fields=fields)
     except ValueError as error:
         parser.error(str(error))

@@ -22,13 +22,14 @@ def main(argv: Sequence[str]) -> None:
         return
     from mmorient.recipes.recipe import parse_recipe
     from mmorient.tables.inspection import inspection_report
-    from mmorient.tables.problems import list_problems
+    from mmorient.tables.problems import list_problems, listed_errors
     from mmorient.tables.splits import read_splits
 
     recipe = parse_recipe(list(argv))
     output_dir, cache = str(recipe.training.output_dir), recipe.model.feature_cache
     with explained_failures({"output_dir": output_dir, "feature_cache": cache}):
-        splits = read_splits(recipe.data, recipe.training.seed, cache)
+        with listed_errors(Path(output_dir)):
+            splits = read_splits(recipe.data, recipe.training.seed, cache)
         print(inspection_report(splits, recipe.data))
         print(list_problems(splits.problems, Path(output_dir)))
 

@@ -6,7 +6,8 @@
 
 PREDICTIONS are tables that `mmorient predict` wrote. The majority class that is shown beside each score is
 that of the scored rows themselves. Rows that are references of the model (column `is_reference`) met their
-own labels in being predicted, and are scored apart.
+own labels in being predicted, and are scored apart. Where rows stop a score, all of them are listed in a file
+beside the table, PREDICTIONS.problems.csv.
 """
 
 import argparse
@@ -71,13 +72,13 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="score without rows that have no prediction and are labelled, or malformed",
     )
-    table.set_defaults(run=_score_table)
+    table.set_defaults(run=_score_table, listed_beside="predictions")
 
     semeval = commands.add_parser("semeval", help="score an answer file of SemEval-2020 task 8")
     semeval.add_argument("answers", help="file with a line T1_T2_T3 for each meme")
     semeval.add_argument("gold", help="the same of the true labels, or a table of them")
     semeval.add_argument("--column", help="the table's column of answers")
-    semeval.set_defaults(run=_score_semeval)
+    semeval.set_defaults(run=_score_semeval, listed_beside="gold")
     for command in (table, semeval):
         command.add_argument("--json", help="file to write the scores to")
 
@@ -87,13 +88,17 @@ def _parser() -> argparse.ArgumentParser:
     write.add_argument("--b", help="with each quality, yes or no; default: where its intensity is above 0")
     write.add_argument("--c", required=True, help="with each quality's intensity")
     write.add_argument("--image_column", default="image_name", help="column that names the meme")
-    write.set_defaults(run=_write_semeval, json=None)
+    write.set_defaults(run=_write_semeval, listed_beside="out", json=None)
     return parser
 
 
 def main(argv: Sequence[str]) -> None:
     arguments = _parser().parse_args(argv)
-    results = arguments.run(arguments)
+    from mmorient.tables.problems import PROBLEMS_FILE, listed_errors
+
+    table = Path(vars(arguments)[arguments.listed_beside])
+    with listed_errors(table.parent, f"{table.name}.{PROBLEMS_FILE}"):
+        results = arguments.run(arguments)
     if arguments.json is not None:
         write_text(Path(arguments.json), json.dumps(results, indent=2) + "\n")
 

@@ -1,24 +1,42 @@
 """Pages that show why a model answers what it does, meme by meme."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from tqdm.auto import tqdm
 
-from mmorient.explanation.job import ExplanationJob, select_places
-from mmorient.explanation.memes import Meme, MemeTable
+from mmorient.explanation.job import ExplanationJob, select_indices
 from mmorient.explanation.page import MemePage, index_entry, render_index, render_meme
+from mmorient.explanation.rows import SplitRows
 from mmorient.files.whole_files import write_text
 from mmorient.prediction.saved_models import load_saved_model
 from mmorient.recipes.recipe import parse_recipe
 from mmorient.recipes.tasks import task_specs
+from mmorient.tables.records import Record
 from mmorient.tables.splits import checked_splits
 from modeling_mmorient import MMOrientForMultitaskClassification, MMOrientProcessor
 from modeling_mmorient.explanation import explain
 
 # Rows that are explained at a time.
 BATCH_ROWS = 16
+
+
+class Chosen(NamedTuple):
+    """A meme to explain, and what its page is called.
+
+    Args:
+        file: Of the page.
+        title: Of the page.
+        record: The meme.
+        truth: As in [`MemePage`].
+    """
+
+    file: str
+    title: str
+    record: Record
+    truth: Mapping[str, Sequence[str]]
 
 
 def explain_memes(job: ExplanationJob) -> str:
@@ -31,20 +49,20 @@ def explain_memes(job: ExplanationJob) -> str:
         ValueError: If the model, a recipe, a picture or a row is unusable.
     """
     model, processor = load_saved_model(job.model)
-    tables = {} if job.recipe is None else _read_parts(job.recipe, job.fields)
+    tables = {} if job.recipe is None else _read_splits(job.recipe, job.fields)
     if job.recipe is None:
         name = "text" if job.image is None else Path(job.image).name
-        memes = {"meme.html": (name, Meme(name, job.image, job.text))}
+        chosen = [Chosen("meme.html", name, Record(name, job.image, job.text), {})]
     else:
-        memes = _chosen_rows(tables, job)
+        chosen = _chosen_rows(tables, job)
     recipe = job.references or job.recipe
     if recipe is not None and recipe != job.recipe:
-        tables = _read_parts(recipe, job.fields)
+        tables = _read_splits(recipe, job.fields)
     # Where a recipe names no references, the training rows are.
     references = tables.get("references", tables.get("training"))
     job.output.mkdir(parents=True, exist_ok=True)
-    files, entries = list(memes), []
-    for index, page in enumerate(_pages(model, processor, memes)):
+    files, entries = [meme.file for meme in chosen], []
+    for index, page in enumerate(_pages(model, processor, chosen)):
         beside = (files[index - 1] if index else None, files[index + 1] if index + 1 < len(files) else None)
         content = render_meme(page, references, processor.image_processor, *beside)
         write_text(job.output / page.file, content)
@@ -54,50 +72,47 @@ def explain_memes(job: ExplanationJob) -> str:
 
 
 def _pages(
-    model: MMOrientForMultitaskClassification,
-    processor: MMOrientProcessor,
-    memes: dict[str, tuple[str, Meme]],
+    model: MMOrientForMultitaskClassification, processor: MMOrientProcessor, chosen: Sequence[Chosen]
 ) -> Iterator[MemePage]:
     """The memes' explanations, some at a time."""
-    specs, entries = model.config.task_specs, list(memes.items())
-    with tqdm(desc="explanations", unit="meme", total=len(entries), delay=2) as bar:
-        for start in range(0, len(entries), BATCH_ROWS):
-            part = entries[start : start + BATCH_ROWS]
-            images, texts = [meme.image for _, (_, meme) in part], [meme.text for _, (_, meme) in part]
+    specs = model.config.task_specs
+    with tqdm(desc="explanations", unit="meme", total=len(chosen), delay=2) as bar:
+        for start in range(0, len(chosen), BATCH_ROWS):
+            memes = chosen[start : start + BATCH_ROWS]
+            images, texts = [meme.record.image for meme in memes], [meme.record.text for meme in memes]
             found = explain(model, processor, images, texts)
-            for (file, (title, meme)), explanation in zip(part, found, strict=True):
+            for meme, explanation in zip(memes, found, strict=True):
                 for task, answer in explanation.tasks.items():
                     if not all(map(math.isfinite, [*answer.probabilities.values(), answer.value or 0.0])):
                         raise ValueError(
-                            f"{title}: the model's answer to task {task!r} is not a number: its weights, or "
-                            "the picture, are broken."
+                            f"{meme.title}: the model's answer to task {task!r} is not a number: its "
+                            "weights, or the picture, are broken."
                         )
-                yield MemePage(file, title, meme, explanation, specs)
+                yield MemePage(*meme, explanation, specs)
                 bar.update()
 
 
-def _read_parts(recipe: str, fields: Sequence[str]) -> dict[str, MemeTable]:
-    """The rows of a recipe's parts, as a run would have them."""
+def _read_splits(recipe: str, fields: Sequence[str]) -> dict[str, SplitRows]:
+    """The rows of a recipe's splits, as a run would have them."""
     read = parse_recipe([recipe, *fields])
     assert isinstance(read.data.tasks, dict)
     specs = task_specs(read.data.tasks)
     parts = checked_splits(read.data, read.training.seed, cache=read.model.feature_cache).parts
-    return {name: MemeTable(memes, specs) for name, memes in parts.items()}
+    return {name: SplitRows(records, specs) for name, records in parts.items()}
 
 
-def _chosen_rows(tables: dict[str, MemeTable], job: ExplanationJob) -> dict[str, tuple[str, Meme]]:
-    """By file name of the page: title and meme."""
-    part = job.part or "validation"
+def _chosen_rows(tables: Mapping[str, SplitRows], job: ExplanationJob) -> list[Chosen]:
+    split = job.split or "validation"
     assert job.rows is not None
-    if part not in tables:
+    if split not in tables:
         raise ValueError(
-            f"--part is {part!r}, and the recipe's parts are {list(tables)}: choose one of them."
+            f"--split is {split!r}, and the recipe's splits are {list(tables)}: choose one of them."
         )
-    table = tables[part]
-    places = select_places(job.rows, len(table), part)
-    chosen = {}
-    for place in places:
-        meme = table[place]
-        title = f"{table.memes.table.unit} {meme.name}, place {place} in {part}"
-        chosen[f"{part}-{place}.html"] = (title[0].upper() + title[1:], meme)
+    rows = tables[split]
+    chosen = []
+    for index in select_indices(job.rows, len(rows.records), split):
+        record = rows.records.rows[index]
+        title = f"{rows.records.table.unit} {record.row}, index {index} in {split}"
+        title = title[0].upper() + title[1:]
+        chosen.append(Chosen(f"{split}-{index}.html", title, record, rows.truth(record)))
     return chosen

@@ -13,8 +13,8 @@ class ExplanationJob:
         model: Folder or Hub id of a model with its processor.
         output: Folder to write into; pages of the same names are replaced.
         recipe: YAML file (or shipped recipe) of a training run whose rows to explain.
-        rows: Places in the part, counted from 0, such as 0-9,17. As [`parse_places`] reads them.
-        part: The rows' part. None: validation.
+        rows: Indices in the split, counted from 0, such as 0-9,17. As [`parse_indices`] reads them.
+        split: The rows' split. None: validation.
         image: File of a single meme's picture.
         text: The text that stands on it.
         references: Recipe of the run whose rows the model's references are. None: the recipe.
@@ -28,7 +28,7 @@ class ExplanationJob:
     output: Path
     recipe: str | None = None
     rows: Sequence[range] | None = None
-    part: str | None = None
+    split: str | None = None
     image: str | None = None
     text: str | None = None
     references: str | None = None
@@ -40,51 +40,51 @@ class ExplanationJob:
             raise ValueError("give --image, --text or both for a single meme, or else a recipe")
         if (self.rows is None) != (self.recipe is None):
             raise ValueError("a recipe needs --rows, and --rows a recipe")
-        if self.part and single:
-            raise ValueError("--part is for a recipe's rows")
+        if self.split and single:
+            raise ValueError("--split is for a recipe's rows")
         if self.fields and not (self.recipe or self.references):
             raise ValueError(
                 f"{self.fields[0]} stands behind `--`, and there is no recipe that it could be a field of"
             )
 
 
-def parse_places(text: str) -> list[range]:
-    """Places from `0-9,17`.
+def parse_indices(text: str) -> list[range]:
+    """Indices from `0-9,17`.
 
     Raises:
         ValueError: If it is written otherwise.
     """
     found = []
-    for part in text.split(","):
-        first, dash, last = (piece.strip() for piece in part.partition("-"))
+    for entry in text.split(","):
+        first, dash, last = (piece.strip() for piece in entry.partition("-"))
         # Of `isdigit`'s other digits some are no number.
         if (
             not first.isdecimal()
             or not (last.isdecimal() if dash else True)
             or int(last or first) < int(first)
         ):
-            raise ValueError(f"--rows is {text!r}: give places counted from 0, such as 0-9,17.")
+            raise ValueError(f"--rows is {text!r}: give indices counted from 0, such as 0-9,17.")
         found.append(range(int(first), int(last or first) + 1))
     return found
 
 
-def select_places(ranges: Sequence[range], count: int, part: str) -> list[int]:
-    """The places in these ranges, each once, in their order.
+def select_indices(ranges: Sequence[range], count: int, split: str) -> list[int]:
+    """The indices in these ranges, each once, in their order.
 
     Args:
-        ranges: Of [`parse_places`].
+        ranges: Of [`parse_indices`].
         count: Number of rows.
-        part: What they are called in the error.
+        split: What they are called in the error.
 
     Raises:
         ValueError: If there is no such row, naming it.
     """
-    for places in ranges:
-        if places[-1] >= count:
-            first = max(places[0], count)
-            missing = f"{first}" if first == places[-1] else f"{first}-{places[-1]}"
+    for indices in ranges:
+        if indices[-1] >= count:
+            first = max(indices[0], count)
+            missing = f"{first}" if first == indices[-1] else f"{first}-{indices[-1]}"
             raise ValueError(
-                f"--rows names {missing}, and the {part} part has {count} rows: give places from 0 to "
+                f"--rows names {missing}, and the {split} split has {count} rows: give indices from 0 to "
                 f"{count - 1}."
             )
-    return list(dict.fromkeys(place for places in ranges for place in places))
+    return list(dict.fromkeys(index for indices in ranges for index in indices))

@@ -1,7 +1,7 @@
 """Pages of explanations: one for each meme, and one that lists them. They open without a network."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,12 @@ from mmorient.explanation.heat import (
     scaled,
     seen_picture,
 )
-from mmorient.explanation.memes import Meme, MemeTable, contradicts, neighbor_labels
+from mmorient.explanation.rows import SplitRows, neighbor_labels
 from mmorient.report.environment import page_environment
 from mmorient.report.examples import show_row
 from mmorient.report.page import MODALITIES
 from mmorient.report.page import TEMPLATE as REPORT_TEMPLATE
+from mmorient.tables.records import Record
 from modeling_mmorient.explanation import Explanation, NeighborExplanation, TaskExplanation
 from modeling_mmorient.image_input import load_picture
 from modeling_mmorient.task_kinds import kind_of
@@ -42,20 +43,22 @@ class MemePage:
     Args:
         file: Its name.
         title: What a person calls the meme.
-        meme: The meme.
+        record: The meme.
+        truth: By task, the labels that it has; tasks that it is not labelled for are left out.
         explanation: Of the model's answers to it.
         specs: The model's tasks.
     """
 
     file: str
     title: str
-    meme: Meme
+    record: Record
+    truth: Mapping[str, Sequence[str]]
     explanation: Explanation
     specs: Mapping[str, TaskSpec]
 
 
 def render_meme(
-    page: MemePage, references: MemeTable | None, image_processor: Any, before: str | None, after: str | None
+    page: MemePage, references: SplitRows | None, image_processor: Any, before: str | None, after: str | None
 ) -> str:
     """The page of one meme.
 
@@ -90,9 +93,8 @@ def render_meme(
 
 def index_entry(page: MemePage) -> dict[str, Any]:
     """What the list of all pages shows of one."""
-    meme = page.meme
     answers = [_answer_view(task, page) for task in page.explanation.tasks.values()]
-    shown = show_row({"row": page.title, "image": meme.image, "text": meme.text})
+    shown = show_row(replace(page.record, row=page.title))
     return {**shown, "file": page.file, "answers": answers}
 
 
@@ -114,9 +116,9 @@ def _render(template: str, **values: Any) -> str:
 
 
 def _picture_view(page: MemePage, image_processor: Any) -> dict[str, Any] | None:
-    if page.meme.image is None:
+    if page.record.image is None:
         return None
-    picture = load_picture(page.meme.image)
+    picture = load_picture(page.record.image)
     view = {"plain": picture_uri(scaled(picture)), "heat": None}
     attention = page.explanation.region_attention
     if attention is None:
@@ -139,7 +141,7 @@ def _words_view(page: MemePage) -> dict[str, Any] | None:
         return None
     found = heat([weight for _, weight in words])
     read = " ".join(word for word, _ in words)
-    text = " ".join((page.meme.text or "").split())
+    text = " ".join((page.record.text or "").split())
     by_weight = sorted(words, key=lambda entry: -entry[1])
     return {
         "words": [(word, weight, level) for (word, weight), level in zip(words, found.levels, strict=True)],
@@ -151,7 +153,7 @@ def _words_view(page: MemePage) -> dict[str, Any] | None:
 
 def _answer_view(task: TaskExplanation, page: MemePage) -> dict[str, Any]:
     """The answer, how probable it is, and what is true."""
-    truth = page.meme.labels.get(task.task)
+    truth = page.truth.get(task.task)
     return {
         "task": task.task,
         "decision": task.decision,
@@ -170,7 +172,7 @@ def _probability(spec: TaskSpec, task: TaskExplanation) -> float | None:
 
 
 def _task_view(task: TaskExplanation, page: MemePage) -> dict[str, Any]:
-    spec, truth = page.specs[task.task], page.meme.labels.get(task.task) or []
+    spec, truth = page.specs[task.task], page.truth.get(task.task) or []
     by_probability = sorted(task.probabilities, key=lambda label: -task.probabilities[label])
     shown = {*by_probability[:MAX_LABELS], *task.decision, *truth}
     limits = dict(zip(kind_of(spec).threshold_labels(spec.labels), spec.thresholds or (), strict=False))
@@ -211,7 +213,7 @@ def _graph_view(
     graph: str,
     neighbors: Sequence[NeighborExplanation],
     explanation: Explanation,
-    references: MemeTable | None,
+    references: SplitRows | None,
 ) -> dict[str, Any]:
     shown = [_neighbor_view(neighbor, explanation, references) for neighbor in neighbors[:MAX_NEIGHBORS]]
     votes = {
@@ -239,17 +241,17 @@ def _votes_view(added: Mapping[str, float]) -> dict[str, Any]:
 
 
 def _neighbor_view(
-    neighbor: NeighborExplanation, explanation: Explanation, references: MemeTable | None
+    neighbor: NeighborExplanation, explanation: Explanation, references: SplitRows | None
 ) -> dict[str, Any]:
-    meme = None if references is None else references.find(neighbor.id)
+    record = None if references is None else references.find(neighbor.id)
     row: dict[str, Any]
-    if meme is None:
+    if references is None or record is None:
         missing = "not looked up" if references is None else "not in the table"
         row = {"thumbnail": None, "missing": missing, "text": None}
-    elif contradicts(meme, neighbor):
+    elif references.is_other(record, neighbor):
         row = {"thumbnail": None, "missing": "the table's row of this name has other labels", "text": None}
     else:
-        row = show_row({"row": neighbor.id, "image": meme.image, "text": meme.text})
+        row = show_row(record)
     tasks = [
         {
             "task": task,

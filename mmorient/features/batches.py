@@ -1,64 +1,62 @@
-"""From rows to batches: pictures and texts through the processor, or features from the cache."""
+"""From records to batches: pictures and texts through the processor, or features from the cache."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
+from mmorient.tables.records import Record
 from modeling_mmorient import MMOrientProcessor
 
-Row = Mapping[str, Any]
 T = TypeVar("T")
 # Features that are as long as a text or a picture has tokens or regions, and the mask of each.
 SEQUENCES = {"region_features": "region_mask", "token_features": "attention_mask"}
 
 
-def label_batch(rows: Sequence[Row], tasks: Sequence[str]) -> dict[str, torch.Tensor]:
+def label_batch(records: Sequence[Record], tasks: Sequence[str]) -> dict[str, torch.Tensor]:
     """Labels (batch,) by task."""
-    return {task: torch.tensor([row["labels"][task] for row in rows]) for task in tasks}
+    return {task: torch.tensor([record.labels[task] for record in records]) for task in tasks}
 
 
-def raw_inputs(processor: MMOrientProcessor, rows: Sequence[Row]) -> dict[str, Any]:
+def raw_inputs(processor: MMOrientProcessor, records: Sequence[Record]) -> dict[str, Any]:
     """What the encoders take.
 
     Args:
         processor: The model's.
-        rows: With `image` (path, a file's bytes, or None), `text` (string or None) and `row` (for errors:
-            its number).
+        records: The rows.
 
     Raises:
         ValueError: If a picture or a text cannot be read; the message names the table's row.
     """
-    images, texts = [row["image"] for row in rows], [row["text"] for row in rows]
+    images, texts = [record.image for record in records], [record.text for record in records]
     try:
         return dict(processor(images=images, text=texts, return_tensors="pt"))
     except ValueError as error:
-        for row, reason in _unreadable(processor, rows):
-            raise ValueError(f"row {row['row']}: {reason}") from error
+        for index, reason in _unreadable(processor, records).items():
+            raise ValueError(f"row {records[index].row}: {reason}") from error
         raise
 
 
 def readable_inputs(
-    processor: MMOrientProcessor, rows: Sequence[Row]
-) -> tuple[list[Row], dict[str, Any], dict[Any, str]]:
-    """The rows that can be read, what the encoders take of them, and why others cannot be read, by `row`.
+    processor: MMOrientProcessor, records: Sequence[Record]
+) -> tuple[list[int], dict[str, Any], dict[int, str]]:
+    """Indices of the records that can be read, what the encoders take of them, and why others cannot be read.
 
     A modality that none of the rows has is left out, so that its encoder does not run.
 
     Args:
-        processor, rows: As in [`raw_inputs`].
+        processor, records: As in [`raw_inputs`].
     """
-    failed: dict[Any, str] = {}
     try:
-        return list(rows), _present_inputs(processor, rows), failed
+        return list(range(len(records))), _present_inputs(processor, records), {}
     except ValueError:
-        failed = {row["row"]: reason for row, reason in _unreadable(processor, rows)}
+        failed = _unreadable(processor, records)
         if not failed:
             raise
-    kept = [row for row in rows if row["row"] not in failed]
-    return kept, _present_inputs(processor, kept) if kept else {}, failed
+    kept = [index for index in range(len(records)) if index not in failed]
+    return kept, _present_inputs(processor, [records[index] for index in kept]) if kept else {}, failed
 
 
 def ahead(batches: Iterator[T], device: torch.device) -> Iterator[T]:
@@ -77,65 +75,70 @@ def ahead(batches: Iterator[T], device: torch.device) -> Iterator[T]:
             yield batch
 
 
-def _present_inputs(processor: MMOrientProcessor, rows: Sequence[Row]) -> dict[str, Any]:
-    columns = {"images": [row["image"] for row in rows], "text": [row["text"] for row in rows]}
+def _present_inputs(processor: MMOrientProcessor, records: Sequence[Record]) -> dict[str, Any]:
+    columns: dict[str, list[Any]] = {
+        "images": [record.image for record in records],
+        "text": [record.text for record in records],
+    }
     given = {name: values for name, values in columns.items() if any(value is not None for value in values)}
     return dict(processor(**given, return_tensors="pt"))
 
 
-def _unreadable(processor: MMOrientProcessor, rows: Sequence[Row]) -> Iterator[tuple[Row, str]]:
-    """The rows that fail by themselves: the error of a batch knows the first one's place in the batch."""
-    for row in rows:
+def _unreadable(processor: MMOrientProcessor, records: Sequence[Record]) -> dict[int, str]:
+    """By index, the records that fail by themselves: the error of a batch knows the first one alone."""
+    failed = {}
+    for index, record in enumerate(records):
         try:
-            _present_inputs(processor, [row])
+            _present_inputs(processor, [record])
         except ValueError as error:
-            yield row, str(error).removeprefix("row 0: ")
+            failed[index] = str(error).removeprefix("row 0: ")
+    return failed
 
 
-def padded_places(places: Sequence[Sequence[int]]) -> torch.Tensor:
-    """Places of each row, (rows, m), with -1 where there are no more; m is a power of two.
+def padded_indices(indices: Sequence[Sequence[int]]) -> torch.Tensor:
+    """Indices of each row, (rows, m), with -1 where there are no more; m is a power of two.
 
     At such widths a row's entries give the same sums to the last bit, so that what a model remembers of the
     row holds in batches with other rows too.
     """
-    most = max(map(len, places), default=0)
-    padded = torch.full((len(places), 1 << max(most - 1, 0).bit_length()), -1)
-    for row, own in enumerate(places):
+    most = max(map(len, indices), default=0)
+    padded = torch.full((len(indices), 1 << max(most - 1, 0).bit_length()), -1)
+    for row, own in enumerate(indices):
         padded[row, : len(own)] = torch.tensor(own, dtype=torch.long)
     return padded
 
 
-def _own_references(rows: Sequence[Row]) -> dict[str, torch.Tensor]:
-    """Places among the references (batch, m), of rows that know them."""
-    if "own_reference" not in rows[0]:
-        return {}
-    return {"own_reference": padded_places([row["own_reference"] for row in rows])}
+def _own_references(records: Sequence[Record]) -> dict[str, torch.Tensor]:
+    """Indices among the references (batch, m), of rows that know them."""
+    own = [record.own_references for record in records if record.own_references is not None]
+    return {"own_reference": padded_indices(own)} if own else {}
 
 
 class MemeCollator:
-    """Batches of raw rows: `image`, `text` and `row` as in [`raw_inputs`], and `labels`."""
+    """Batches of pictures and texts, as the encoders take them, with labels."""
 
     def __init__(self, processor: MMOrientProcessor, tasks: Sequence[str]) -> None:
         self.processor, self.tasks = processor, list(tasks)
 
-    def __call__(self, rows: Sequence[Row]) -> dict[str, Any]:
+    def __call__(self, records: Sequence[Record]) -> dict[str, Any]:
         return {
-            **raw_inputs(self.processor, rows),
-            "labels": label_batch(rows, self.tasks),
-            **_own_references(rows),
+            **raw_inputs(self.processor, records),
+            "labels": label_batch(records, self.tasks),
+            **_own_references(records),
         }
 
 
 class FeatureCollator:
-    """Batches of rows with `features` and `labels`, padded to the longest."""
+    """Batches of features that are computed already, padded to the longest, with labels."""
 
     def __init__(self, tasks: Sequence[str]) -> None:
         self.tasks = list(tasks)
 
-    def __call__(self, rows: Sequence[Row]) -> dict[str, Any]:
-        batch: dict[str, Any] = {"labels": label_batch(rows, self.tasks), **_own_references(rows)}
-        for name in rows[0]["features"]:
-            values = [row["features"][name] for row in rows]
+    def __call__(self, records: Sequence[Record]) -> dict[str, Any]:
+        batch: dict[str, Any] = {"labels": label_batch(records, self.tasks), **_own_references(records)}
+        rows = [record.features for record in records if record.features is not None]
+        for name in rows[0]:
+            values = [features[name] for features in rows]
             if name in SEQUENCES:
                 batch[name] = pad_sequence(values, batch_first=True)
                 lengths = torch.tensor([len(value) for value in values])

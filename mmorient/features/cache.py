@@ -11,11 +11,11 @@ cached and raw logits agree: about 0.25 MB a row for MobileNetV2's 49 x 1280 reg
 from collections.abc import Container, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import datasets
 import torch
 from accelerate import PartialState
 from filelock import FileLock, Timeout
@@ -23,10 +23,11 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 from transformers.utils import logging
 
-from mmorient.features.batches import Row, raw_inputs
+from mmorient.features.batches import raw_inputs
 from mmorient.features.encoding import encoded
 from mmorient.features.fingerprints import encoder_fingerprint, row_keys
 from mmorient.features.shards import FeatureRows, find_rows, remove_damaged, write_shard
+from mmorient.tables.records import Record
 from modeling_mmorient import MMOrientForMultitaskClassification, MMOrientProcessor
 
 logger = logging.get_logger(__name__)
@@ -36,7 +37,7 @@ SHARD_ROWS = 256
 
 
 def cached_features(
-    tables: Mapping[str, datasets.Dataset],
+    tables: Mapping[str, Sequence[Record]],
     model: MMOrientForMultitaskClassification,
     processor: MMOrientProcessor,
     folder: str | Path,
@@ -49,7 +50,7 @@ def cached_features(
     With several processes, each computes its share, and all read the whole.
 
     Args:
-        tables: By name (for errors): rows as in `batches.raw_inputs`, with `labels`.
+        tables: By name (for errors): records.
         model: Its encoders are frozen: their features do not change in training.
         processor: The model's.
         folder: Of the cache, where all processes can read and write.
@@ -90,7 +91,11 @@ def cached_features(
             "folder that all processes share."
         )
     return {
-        name: FeatureRows([known[key] for key in keys[name]], table["labels"][:])
+        # A data loader's processes may have to be sent them, and need the labels alone.
+        name: FeatureRows(
+            [known[key] for key in keys[name]],
+            [replace(record, picture=None, fingerprint=None) for record in table],
+        )
         for name, table in tables.items()
     }
 
@@ -121,31 +126,35 @@ def _alone(store: Path, state: PartialState, wanted: Container[bytes]) -> Iterat
 
 
 def _by_length(
-    places: Mapping[bytes, tuple[str, int]], tables: Mapping[str, datasets.Dataset]
+    places: Mapping[bytes, tuple[str, int]], tables: Mapping[str, Sequence[Record]]
 ) -> list[bytes]:
     """Keys of rows, long texts first: batches pad little, and memory that is too small shows at once."""
-    texts = {name: table["text"][:] for name, table in tables.items()}
-    return sorted(places, key=lambda key: (-len(texts[places[key][0]][places[key][1]] or ""), key))
+
+    def order(key: bytes) -> tuple[int, bytes]:
+        name, row = places[key]
+        return -len(tables[name][row].text or ""), key
+
+    return sorted(places, key=order)
 
 
 def _cut(items: Sequence[Any], size: int) -> list[Any]:
     return [items[start : start + size] for start in range(0, len(items), size)]
 
 
-class _PlacedRows(Dataset[Row]):
+class _PlacedRows(Dataset[Record]):
     """Rows of several tables, each by the table's name and its number there."""
 
-    def __init__(self, tables: Mapping[str, datasets.Dataset]) -> None:
+    def __init__(self, tables: Mapping[str, Sequence[Record]]) -> None:
         self.tables = tables
 
-    def __getitem__(self, place: tuple[str, int]) -> Row:
+    def __getitem__(self, place: tuple[str, int]) -> Record:
         name, row = place
-        values = self.tables[name][row]
-        return {**values, "row": f"{values['row']} of the {name} rows"}
+        record = self.tables[name][row]
+        return replace(record, row=f"{record.row} of the {name} rows")
 
 
 def _prepared(
-    tables: Mapping[str, datasets.Dataset],
+    tables: Mapping[str, Sequence[Record]],
     shards: Sequence[Sequence[tuple[str, int]]],
     processor: MMOrientProcessor,
     batch_size: int,

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import transformers
 
+from mmorient.tables.records import Record
 from modeling_mmorient import MMOrientForMultitaskClassification, MMOrientProcessor
 from modeling_mmorient.version import __version__
 
@@ -79,26 +80,26 @@ def _fingerprint(described: Mapping[str, Any], module: torch.nn.Module, processo
     return digest.hexdigest()
 
 
-def row_keys(rows: Iterable[Mapping[str, Any]], table: str) -> list[bytes]:
+def row_keys(records: Iterable[Record], table: str) -> list[bytes]:
     """SHA-256 of each row's text and of its picture file's bytes; labels and file names are no part.
 
     Args:
-        rows: With `image` (path, a file's bytes, or None), `text` (string or None) and `row` (its number, for
-            errors).
-        table: What the rows are called in errors.
+        records: The rows.
+        table: What they are called in errors.
 
     Raises:
         ValueError: If a picture file cannot be read; the message names the row.
     """
     keys = []
-    for row in rows:
+    for record in records:
+        image = record.image
         try:
-            picture = None if row["image"] is None else _picture_digest(row["image"])
+            picture = None if image is None else _picture_digest(image)
         except OSError as error:
             raise ValueError(
-                f"row {row['row']} of the {table} rows: cannot read its picture: {error}"
+                f"row {record.row} of the {table} rows: cannot read its picture: {error}"
             ) from None
-        keys.append(hashlib.sha256(_canonical([row["text"], picture])).digest())
+        keys.append(hashlib.sha256(_canonical([record.text, picture])).digest())
     return keys
 
 

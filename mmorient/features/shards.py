@@ -9,6 +9,7 @@ import os
 from collections.abc import Container, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 from transformers.utils import logging
 
-from mmorient.features.batches import SEQUENCES, Row
+from mmorient.features.batches import SEQUENCES
 from mmorient.files.whole_files import whole_file
+from mmorient.tables.records import Record
 
 logger = logging.get_logger(__name__)
 
@@ -100,27 +102,27 @@ class Shard:
                 self.row(row)
 
 
-class FeatureRows(Dataset[Row]):
-    """A table's features, read from the cache's files as they are asked for, beside its labels.
+class FeatureRows(Dataset[Record]):
+    """Records with their features, read from the cache's files as they are asked for.
 
     Args:
-        places: By row of the table: the file and the row in it.
-        labels: By row of the table: class index by task.
+        places: By record: the file and the row in it.
+        records: The records.
     """
 
-    def __init__(self, places: Sequence[tuple[Path, int]], labels: Sequence[Mapping[str, int]]) -> None:
-        self.places, self.labels = places, labels
+    def __init__(self, places: Sequence[tuple[Path, int]], records: Sequence[Record]) -> None:
+        self.places, self.records = places, records
         self._shards: dict[Path, Shard] = {}
 
     def __len__(self) -> int:
         return len(self.places)
 
-    def __getitem__(self, row: int) -> Row:
+    def __getitem__(self, row: int) -> Record:
         path, place = self.places[row]
         with _told_to_the_user():
             if path not in self._shards:
                 self._shards[path] = Shard(path)
-            return {"features": self._shards[path].row(place), "labels": self.labels[row]}
+            return replace(self.records[row], features=self._shards[path].row(place))
 
     def __getstate__(self) -> dict[str, Any]:
         """For a data loader's processes, each of which maps the files itself."""

@@ -7,7 +7,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import datasets
 import torch
 
 from mmorient.files.whole_files import write_text
@@ -17,6 +16,7 @@ from mmorient.report.report import RunReport, ScoredSplit, write_report
 from mmorient.scoring.decision_fitting import FittedDecisions, fit_decisions
 from mmorient.scoring.scores import baseline_scores, score_table, scores
 from mmorient.scoring.task_predictions import TaskPredictions, task_predictions
+from mmorient.tables.records import Record, label_columns
 from modeling_mmorient import __version__
 from modeling_mmorient.task_specs import TaskSpec
 
@@ -48,7 +48,7 @@ class ScoredPart:
 
 def finish(
     trainer: MultitaskTrainer,
-    tables: Mapping[str, datasets.Dataset],
+    tables: Mapping[str, Sequence[Record]],
     rows: Mapping[str, Any],
     arguments: Mapping[str, Any],
     notes: Sequence[str],
@@ -60,8 +60,8 @@ def finish(
 
     Args:
         trainer: After training. Every process calls this; the first one writes.
-        tables: The rows of every part, as they were read.
-        rows: The same rows as the trainer takes them.
+        tables: The records of every split, as they were read.
+        rows: The same records as the trainer takes them.
         arguments: Of the run, for the record.
         notes: What a reader of the scores must know.
 
@@ -99,10 +99,10 @@ def finish(
 
 
 def _score(
-    output: Any, specs: Mapping[str, TaskSpec], part: str, tables: Mapping[str, datasets.Dataset], seed: int
+    output: Any, specs: Mapping[str, TaskSpec], part: str, tables: Mapping[str, Sequence[Record]], seed: int
 ) -> ScoredPart:
     predictions = task_predictions(specs, output.predictions, output.label_ids)
-    baselines = baseline_scores(specs, tables["training"]["labels"][:], tables[part]["labels"][:])
+    baselines = baseline_scores(specs, label_columns(tables["training"]), label_columns(tables[part]))
     return ScoredPart(predictions, output.metrics[f"{part}_loss"], scores(predictions, seed), baselines)
 
 
@@ -140,7 +140,7 @@ def _about(trainer: MultitaskTrainer) -> dict[str, Any]:
 def _report(
     trainer: MultitaskTrainer,
     parts: Mapping[str, ScoredPart],
-    tables: Mapping[str, datasets.Dataset],
+    tables: Mapping[str, Sequence[Record]],
     arguments: Mapping[str, Any],
     notes: Sequence[str],
 ) -> RunReport:

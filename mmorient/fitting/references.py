@@ -1,14 +1,15 @@
 """The references of a run: filled from a table's rows in one pass, and what their graphs look like."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 from transformers.utils import logging
 
-from mmorient.features.batches import Row, padded_places
+from mmorient.features.batches import padded_indices
+from mmorient.tables.records import Record
 from modeling_mmorient import MMOrientForMultitaskClassification
 from modeling_mmorient.multitask import multitask_loss
 from modeling_mmorient.reference_graph import calibrate_threshold
@@ -38,43 +39,43 @@ class ReferenceRows:
     notes: str
 
 
-class OwnReferences(Dataset[Row]):
-    """Training rows with their own places among the references, so that no row meets its own label.
+class OwnReferences(Dataset[Record]):
+    """Training rows with their own indices among the references, so that no row meets its own label.
 
     Args:
-        rows: As the trainer takes them.
-        places: Of each row all places that it stands in; none where it is no reference.
+        rows: Records, as the trainer takes them.
+        indices: Of each row, those of all references that are it or a copy; none where it is no reference.
     """
 
-    def __init__(self, rows: Any, places: Sequence[Sequence[int]]) -> None:
-        self.rows, self.places = rows, places
+    def __init__(self, rows: Any, indices: Sequence[Sequence[int]]) -> None:
+        self.rows, self.indices = rows, indices
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.indices)
 
-    def __getitem__(self, row: int) -> Row:
-        return {**self.rows[row], "own_reference": self.places[row]}
+    def __getitem__(self, row: int) -> Record:
+        return replace(self.rows[row], own_references=self.indices[row])
 
 
-def own_places(training: Sequence[str], references: Sequence[str]) -> list[Sequence[int]]:
+def own_indices(training: Sequence[str], references: Sequence[str]) -> list[Sequence[int]]:
     """Where each training row, and every exact copy of it, stands among the references.
 
     Args:
         training, references: Of each row what stands for its picture and text, such as
-            `mmorient.tables.split_rows.content_digests`.
+            `mmorient.tables.split_rows.record_digest`.
     """
-    places: dict[str, list[int]] = {}
-    for place, content in enumerate(references):
-        places.setdefault(content, []).append(place)
+    indices: dict[str, list[int]] = {}
+    for index, content in enumerate(references):
+        indices.setdefault(content, []).append(index)
     # Copies share one list.
-    return [places.get(content, ()) for content in training]
+    return [indices.get(content, ()) for content in training]
 
 
 @torch.no_grad()
 def fill_references(
     model: MMOrientForMultitaskClassification,
     references: ReferenceRows,
-    collator: Callable[[Sequence[Row]], dict[str, Any]],
+    collator: Callable[[Sequence[Record]], dict[str, Any]],
     batch_size: int,
 ) -> None:
     """Make rows the references of a model, in place of those it has, and settle what depends on them.
@@ -138,20 +139,20 @@ def fit_votes(model: MMOrientForMultitaskClassification, contents: Sequence[str]
     votes, bank, config = model.votes, model.references, model.config
     assert votes is not None
     # All or the first ones: a few numbers are fitted.
-    places = torch.arange(min(len(bank), VOTING_REFERENCES), device=bank.device)
-    own = padded_places(own_places(contents[: len(places)], contents)).to(bank.device)
+    first = torch.arange(min(len(bank), VOTING_REFERENCES), device=bank.device)
+    own = padded_indices(own_indices(contents[: len(first)], contents)).to(bank.device)
     neighbors = {
         graph: bank.search(
             graph,
-            bank.embeds(graph, places),
-            bank.present[graph][places],
+            bank.embeds(graph, first),
+            bank.present[graph][first],
             getattr(config, f"{graph}_neighbors"),
             getattr(config, f"{graph}_threshold"),
             exclude=own,
         )
         for graph in GRAPHS
     }
-    labels = {name: values[places] for name, values in bank.labels.items()}
+    labels = {name: values[first] for name, values in bank.labels.items()}
     biases = {
         name: torch.zeros(len(kind_of(spec).columns(spec)), device=bank.device, requires_grad=True)
         for name, spec in config.task_specs.items()
@@ -159,7 +160,7 @@ def fit_votes(model: MMOrientForMultitaskClassification, contents: Sequence[str]
     with torch.enable_grad():
         optimizer = torch.optim.Adam([*votes.parameters(), *biases.values()], lr=0.05)
         for _ in range(VOTING_STEPS):
-            alike = {name: bias.expand(len(places), -1) for name, bias in biases.items()}
+            alike = {name: bias.expand(len(first), -1) for name, bias in biases.items()}
             logits, _ = votes(alike, bank, neighbors)
             optimizer.zero_grad()
             multitask_loss(config.task_specs, logits, labels).backward()

@@ -1,12 +1,11 @@
 """Train a model as a recipe says, from the tables to the report."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import datasets
 from transformers import EarlyStoppingCallback, set_seed
 from transformers.utils import logging
 
@@ -15,7 +14,7 @@ from mmorient.features.cache import cached_features
 from mmorient.fitting.assemble import assemble
 from mmorient.fitting.checkpoints import has_ended, only_run, start_or_resume
 from mmorient.fitting.finishing import finish
-from mmorient.fitting.references import OwnReferences, ReferenceRows, fit_votes, own_places
+from mmorient.fitting.references import OwnReferences, ReferenceRows, fit_votes, own_indices
 from mmorient.fitting.run_log import logged_to
 from mmorient.fitting.trainer import MultitaskTrainer
 from mmorient.kinds.cells import is_labelled
@@ -25,8 +24,8 @@ from mmorient.recipes.files import save_recipe
 from mmorient.recipes.recipe import Recipe
 from mmorient.recipes.tasks import task_specs
 from mmorient.scoring.scores import metrics_of
-from mmorient.tables.labels import balanced_weights, labelled_tasks
-from mmorient.tables.memes import digest
+from mmorient.tables.labels import balanced_weights
+from mmorient.tables.records import Record, digest, label_columns
 from mmorient.tables.settings import TableSettings
 from mmorient.tables.split_rows import SplitRow, split_rows, write_splits
 from mmorient.tables.splits import checked_splits
@@ -40,16 +39,16 @@ class Run:
 
     Args:
         trainer: With model, processor and the rows to train and to choose on.
-        tables: The rows of every part, as they were read.
-        rows: The same rows as the trainer takes them.
+        tables: The records of every split, as they were read.
+        rows: The same records as the trainer takes them.
         references: The rows that become the model's references.
         split_rows: Which row went where, for `splits.csv`.
-        digests: Of every part.
+        digests: Of every split.
         notes: What a reader of the scores must know about the tables.
     """
 
     trainer: MultitaskTrainer
-    tables: dict[str, datasets.Dataset]
+    tables: dict[str, Sequence[Record]]
     rows: dict[str, Any]
     references: ReferenceRows
     split_rows: list[SplitRow]
@@ -65,9 +64,9 @@ def build_run(recipe: Recipe) -> Run:
     """
     data, arguments, training = recipe.data, recipe.model, recipe.training
     splits = checked_splits(data, training.seed, Path(str(training.output_dir)), arguments.feature_cache)
-    tables = {part: memes.to_dataset() for part, memes in splits.parts.items()}
+    tables = {split: records.rows for split, records in splits.parts.items()}
     tasks = _tasks(data, tables)
-    texts = [text for text in tables["training"]["text"][:] if text]
+    texts = [record.text for record in tables["training"] if record.text]
     model, processor = assemble(arguments, tasks, texts)
     collator: MemeCollator | FeatureCollator = MemeCollator(processor, list(tasks))
     rows: dict[str, Any] = tables
@@ -85,15 +84,15 @@ def build_run(recipe: Recipe) -> Run:
     name = "references" if "references" in tables else "training"
     # A model without graphs has none.
     lines = split_rows(splits.parts, name if model.config.needs_embeds else None)
-    contents = {part: [line.digest for line in lines if line.split == part] for part in splits.parts}
+    contents = {split: [line.digest for line in lines if line.split == split] for split in splits.parts}
     # Without the folders of this machine: notes are published with the model.
     files = [Path(file) for file in splits.parts[name].table.name.split(" + ")]
     source = " + ".join(file.name if file.is_absolute() else str(file) for file in files)
     about = f"{name} rows of {source}"
-    references = ReferenceRows(rows[name], tables[name]["row"][:], contents[name], about)
+    references = ReferenceRows(rows[name], [record.row for record in tables[name]], contents[name], about)
     train_rows = rows["training"]
     if model.config.graph_scope == "bank":
-        train_rows = OwnReferences(train_rows, own_places(contents["training"], contents[name]))
+        train_rows = OwnReferences(train_rows, own_indices(contents["training"], contents[name]))
     patience = recipe.run.early_stopping_patience
     trainer = MultitaskTrainer(
         model=model,
@@ -110,12 +109,12 @@ def build_run(recipe: Recipe) -> Run:
         counts = ", ".join(f"{name!r} {count}" for name, count in splits.unused.items())
         notes.append(f"Rows of other splits are not used, by the value of `split_column`: {counts}.")
         logger.warning(notes[-1])
-    digests = {part: digest(memes) for part, memes in splits.parts.items()}
+    digests = {split: digest(rows) for split, rows in tables.items()}
     return Run(trainer, tables, rows, references, lines, digests, notes)
 
 
-def _tasks(data: DataArguments, tables: Mapping[str, datasets.Dataset]) -> dict[str, Any]:
-    """The model's tasks, with class weights; a `ValueError` where a part has no label to work with."""
+def _tasks(data: DataArguments, tables: Mapping[str, Sequence[Record]]) -> dict[str, Any]:
+    """The model's tasks, with class weights; a `ValueError` where a split has no label to work with."""
     assert isinstance(data.tasks, dict)
     specs = task_specs(data.tasks)
     for name, spec in specs.items():
@@ -123,15 +122,16 @@ def _tasks(data: DataArguments, tables: Mapping[str, datasets.Dataset]) -> dict[
         fitted = {**kind.prepared_fields, **kind.unfitted}
         if any(getattr(spec, field) != value for field, value in fitted.items()):
             raise ValueError(f"task {name!r}: {' and '.join(fitted)} are fitted; leave them out.")
-    for part, table in tables.items():
-        known = labelled_tasks(table["labels"])
-        if not known and part != "references":
-            raise ValueError(f"no {part} row is labelled for any task: check the recipe's `tasks`.")
-        if part == "training" and (unknown := [name for name in specs if name not in known]):
+    for split, rows in tables.items():
+        columns = label_columns(rows)
+        unknown = [name for name in specs if not any(map(is_labelled, columns[name]))]
+        if len(unknown) == len(specs) and split != "references":
+            raise ValueError(f"no {split} row is labelled for any task: check the recipe's `tasks`.")
+        if split == "training" and unknown:
             raise ValueError(f"no training row is labelled for the tasks {unknown}: leave them out.")
-    training = tables["training"]["labels"][:]
+    training = label_columns(tables["training"])
     for name, spec in specs.items():
-        labels = [row[name] for row in training if is_labelled(row[name])]
+        labels = [label for label in training[name] if is_labelled(label)]
         specs[name] = toolkit_kind(spec).prepared(spec, labels)
     if data.class_weighting == "balanced":
         for name, weights in balanced_weights(training, specs).items():
@@ -143,7 +143,7 @@ def _tasks(data: DataArguments, tables: Mapping[str, datasets.Dataset]) -> dict[
 def train(run: Run, recipe: Recipe) -> None:
     """Train to the end, from the last whole checkpoint where the run was interrupted."""
     training, trainer = recipe.training, run.trainer
-    rows = {f"{part} rows": digest for part, digest in run.digests.items()}
+    rows = {f"{split} rows": digest for split, digest in run.digests.items()}
     identity = {**recipe.identity, "processes": training.world_size, **rows}
     checkpoint = start_or_resume(Path(str(training.output_dir)), identity, recipe.run.restart)
     model, quantile = run.trainer.model, recipe.run.threshold_quantile

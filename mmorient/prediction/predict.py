@@ -54,13 +54,13 @@ def predict(job: PredictionJob) -> str:
         "image_column": columns.image,
         "image_dir": str(columns.image_dir.resolve()),
         "text_columns": list(columns.text),
-        "allow": sorted(columns.allow),
+        "allow": sorted(source.allow),
         "rows": _digest_of(source.digests),
         "references": _digest_of(references.digests),
         "batch_size": job.batch_size,
         "device": device.type,
     }
-    predictor = Predictor(model.to(device), processor, columns, job.batch_size, references)
+    predictor = Predictor(model.to(device), processor, columns, source.allow, job.batch_size, references)
     if not state.is_main_process:
         state.wait_for_everyone()
         _predict_parts(source, predictor, output, parts, rows, state)
@@ -90,7 +90,7 @@ def _predict_parts(
             note = parts.find(index, start, size)
             if note is None and index % state.num_processes == state.process_index:
                 table = as_table(source.stream, chunk)
-                predictions = predictor(table, chunk.malformed, source.digests)
+                predictions = predictor(table, source.digests)
                 note = PartNote(
                     start,
                     size,

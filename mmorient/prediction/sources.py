@@ -8,10 +8,11 @@ import pyarrow as pa
 
 from mmorient.prediction.columns import has_bytes
 from mmorient.prediction.job import NO_COLUMN, PredictionJob
-from mmorient.prediction.rows import MemeColumns
 from mmorient.tables.arrow import HUB_PREFIX
 from mmorient.tables.chunks import Chunk, Column, TableStream
+from mmorient.tables.pictures import other_fields
 from mmorient.tables.problems import TableError
+from mmorient.tables.records import RecordColumns
 from mmorient.tables.settings import TableSettings
 from mmorient.tables.split_rows import SPLITS, SplitRow, read_split_rows
 from mmorient.tables.stream import open_table
@@ -25,13 +26,16 @@ class Source:
 
     Args:
         stream: The rows.
-        columns: Where they have their memes.
+        columns: Where they have pictures and texts.
+        allow: Kinds of problems that stop no row, of `PROBLEM_KINDS`: with `missing_pictures` and
+            `unreadable_pictures` such rows are answered from their text, as the recipe trained on them.
         digests: By what the table calls a row, the digest of the picture and text that a run read there; None
             where any will do.
     """
 
     stream: TableStream
-    columns: MemeColumns
+    columns: RecordColumns
+    allow: Sequence[str]
     digests: Mapping[str, str] | None = None
 
 
@@ -61,18 +65,18 @@ def open_source(job: PredictionJob, settings: TableSettings) -> Source:
         encoding=settings.encoding if job.encoding is None else job.encoding,
     )
     columns = _columns(job, settings, stream)
+    allow = settings.allow if job.allow is None else job.allow
     if job.split is None:
-        return Source(stream, columns)
+        return Source(stream, columns, allow)
     rows = _rows_of_split(job.model, settings.splits, job.split, path)
     digests = {row.row: row.digest for row in rows}
-    return Source(_selected(stream, digests, job.split), columns, digests)
+    return Source(_selected(stream, digests, job.split), columns, allow, digests)
 
 
-def _columns(job: PredictionJob, settings: TableSettings, stream: TableStream) -> MemeColumns:
+def _columns(job: PredictionJob, settings: TableSettings, stream: TableStream) -> RecordColumns:
     image = settings.image_column if job.image_column is None else job.image_column
     image = None if image == NO_COLUMN else image
     text = settings.text_columns if job.text_columns is None else job.text_columns
-    allow = settings.allow if job.allow is None else job.allow
     folder = Path(job.table).parent / "images" if job.image_dir is None else job.image_dir
     for column in [*([] if image is None else [image]), *text]:
         if column not in stream.column_names:
@@ -83,12 +87,15 @@ def _columns(job: PredictionJob, settings: TableSettings, stream: TableStream) -
             )
     if image is None and not text:
         raise ValueError("neither --image_column nor --text_columns name a column: there is nothing to read.")
-    holds_pictures = (
-        image is not None and stream.schema is not None and has_bytes(stream.schema.field(image).type)
-    )
+    stored = None if image is None or stream.schema is None else stream.schema.field(image).type
+    if stored is not None and (fields := other_fields(stored)) is not None:
+        raise TableError(
+            f"{stream.name}: column {image!r} holds records of {fields}: give file names or pictures."
+        )
+    holds_pictures = stored is not None and has_bytes(stored)
     if image is not None and not holds_pictures and not folder.is_dir():
         raise ValueError(f"no picture folder at {folder}: set --image_dir, or --image_column {NO_COLUMN}.")
-    return MemeColumns(image, folder, text, allow)
+    return RecordColumns(image, folder, text)
 
 
 def _rows_of_split(model: str, digest: str | None, split: str, path: Path) -> list[SplitRow]:
@@ -119,9 +126,9 @@ def _selected(stream: TableStream, wanted: Mapping[str, str], split: str) -> Tab
 
     def chunks(size: int) -> Iterator[Chunk]:
         for chunk in stream.chunks(size):
-            places = [place for place, number in enumerate(chunk.numbers) if str(number) in wanted]
-            if places:
-                yield _take(chunk, places)
+            rows = [row for row, number in enumerate(chunk.numbers) if str(number) in wanted]
+            if rows:
+                yield _take(chunk, rows)
 
     found = {str(number) for chunk in chunks(READ_ROWS) for number in chunk.numbers}
     if lost := [number for number in wanted if number not in found]:
@@ -132,17 +139,17 @@ def _selected(stream: TableStream, wanted: Mapping[str, str], split: str) -> Tab
     return replace(stream, chunks=chunks, num_rows=len(found))
 
 
-def _take(chunk: Chunk, places: Sequence[int]) -> Chunk:
-    new = {place: index for index, place in enumerate(places)}
+def _take(chunk: Chunk, rows: Sequence[int]) -> Chunk:
+    new = {row: index for index, row in enumerate(rows)}
 
     def cells(column: Column) -> Column:
         if isinstance(column, pa.ChunkedArray):
-            return column.take(pa.array(places, pa.int64()))
-        return [column[place] for place in places]
+            return column.take(pa.array(rows, pa.int64()))
+        return [column[row] for row in rows]
 
     return Chunk(
-        [chunk.numbers[place] for place in places],
+        [chunk.numbers[row] for row in rows],
         {name: cells(column) for name, column in chunk.columns.items()},
-        {new[place]: problem for place, problem in chunk.malformed.items() if place in new},
-        {new[place]: line for place, line in chunk.lines.items() if place in new},
+        {new[row]: problem for row, problem in chunk.malformed.items() if row in new},
+        {new[row]: line for row, line in chunk.lines.items() if row in new},
     )

@@ -9,9 +9,8 @@ import numpy as np
 from mmorient.kinds.cells import known_rows
 from mmorient.kinds.kinds import toolkit_kind
 from mmorient.prediction.columns import ERROR, IS_REFERENCE
-from mmorient.prediction.rows import MALFORMED
 from mmorient.tables.labels import read_labels
-from mmorient.tables.problems import TableError
+from mmorient.tables.problems import ROW_PROBLEMS, TableError
 from mmorient.tables.table import Table
 from modeling_mmorient.task_specs import TaskSpec
 
@@ -42,9 +41,10 @@ def read_predicted(table: Table, spec: TaskSpec) -> PredictedColumns:
     read = read_labels(table, spec, {"column": column, **kind.predicted_options})
     if read.unknown:
         values = sorted(set(read.unknown.values()))
-        raise TableError(
-            f"{table.name}: column {column!r} has {values[:5]} in {table.where(list(read.unknown))}, but the "
-            f"task's labels are {list(spec.labels)}: give the recipe that the model was trained with."
+        raise table.error(
+            {row: f"{value!r} in column {column!r}" for row, value in read.unknown.items()},
+            f"column {column!r} has {values[:5]} in {table.where(list(read.unknown))}, but the task's labels "
+            f"are {list(spec.labels)}: give the recipe that the model was trained with.",
         )
     decisions = np.array(read.labels)
     empty = ~known_rows(decisions) & ~failed
@@ -52,12 +52,27 @@ def read_predicted(table: Table, spec: TaskSpec) -> PredictedColumns:
     if nothing is not None:
         decisions[empty] = nothing
     elif empty.any():
-        raise TableError(
-            f"{table.name}: {table.where(np.flatnonzero(empty).tolist())} have no value in column "
-            f"{column!r} and no error: predict them, or remove them."
+        rows = np.flatnonzero(empty).tolist()
+        raise table.error(
+            dict.fromkeys(rows, f"no value in column {column!r}"),
+            f"{table.where(rows)} have no value in column {column!r} and no error: predict them, or remove "
+            "them.",
         )
     decisions[failed] = kind.unlabelled(spec)
     return PredictedColumns(decisions, _read_probabilities(table, spec, failed), failed)
+
+
+def not_predicted(table: Table, rows: Sequence[int], remedy: str) -> TableError:
+    """The error of rows that `mmorient predict` could not answer.
+
+    Args:
+        table: That it wrote.
+        rows: The rows, which have an error there.
+        remedy: What else there is to say of them, and what to do.
+    """
+    cells = table.cells(ERROR)
+    message = f"{table.where(rows)} could not be predicted (column {ERROR!r}) and {remedy}"
+    return table.error({row: str(cells[row]) for row in rows}, message, "not_predicted")
 
 
 def failed_rows(table: Table) -> np.ndarray:
@@ -71,7 +86,9 @@ def malformed_rows(table: Table) -> np.ndarray:
     """(rows,) bool: True = the row was malformed where it was predicted: its cells may not be its own."""
     if ERROR not in table.columns:
         return np.zeros(len(table), dtype=bool)
-    return np.array([str(cell or "").startswith(MALFORMED) for cell in table.cells(ERROR)])
+    return np.array(
+        [str(cell or "").startswith(ROW_PROBLEMS["malformed_rows"]) for cell in table.cells(ERROR)]
+    )
 
 
 def reference_rows(table: Table) -> np.ndarray | None:
@@ -85,9 +102,10 @@ def reference_rows(table: Table) -> np.ndarray | None:
     cells = [str(cell).lower() if cell is not None else "" for cell in table.cells(IS_REFERENCE)]
     wrong = [row for row, cell in enumerate(cells) if cell not in ("true", "false", "")]
     if wrong:
-        raise TableError(
-            f"{table.name}: column {IS_REFERENCE!r} has {cells[wrong[0]]!r} in {table.where(wrong)}: it is "
-            "true or false, and empty where there is no prediction."
+        raise table.error(
+            {row: f"{cells[row]!r} in column {IS_REFERENCE!r}" for row in wrong},
+            f"column {IS_REFERENCE!r} has {cells[wrong[0]]!r} in {table.where(wrong)}: it is true or false, "
+            "and empty where there is no prediction.",
         )
     return np.array([cell == "true" for cell in cells])
 
@@ -109,9 +127,11 @@ def _read_probabilities(table: Table, spec: TaskSpec, failed: np.ndarray) -> np.
         sums = values.sum(-1)
         wrong = [int(row) for row in rows if not abs(sums[row] - 1) < 0.01]
         if wrong:
-            raise TableError(
-                f"{table.name}: the probabilities of task {spec.name!r} add up to {sums[wrong[0]]:.3g}, not "
-                f"to 1, in {table.where(wrong)}: give those of all its labels, {list(spec.labels)}."
+            said = f"the probabilities of task {spec.name!r} add up to"
+            raise table.error(
+                {row: f"{said} {sums[row]:.3g}" for row in wrong},
+                f"{said} {sums[wrong[0]]:.3g}, not to 1, in {table.where(wrong)}: give those of all its "
+                f"labels, {list(spec.labels)}.",
             )
     return values
 
@@ -121,9 +141,10 @@ def _numbers(table: Table, column: str, rows: Sequence[int] | np.ndarray) -> lis
     numbers = [_number(cells[row]) for row in rows]
     wrong = [int(row) for row, number in zip(rows, numbers, strict=True) if not 0 <= number <= 1]
     if wrong:
-        raise TableError(
-            f"{table.name}: column {column!r} has {cells[wrong[0]]!r} in {table.where(wrong)}: a probability "
-            "is a number from 0 to 1."
+        raise table.error(
+            {row: f"{cells[row]!r} in column {column!r}" for row in wrong},
+            f"column {column!r} has {cells[wrong[0]]!r} in {table.where(wrong)}: a probability is a number "
+            "from 0 to 1.",
         )
     return numbers
 

@@ -2,7 +2,6 @@
 
 import base64
 import io
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from mmorient.kinds.kinds import toolkit_kind
 from mmorient.scoring.task_predictions import TaskPredictions, labelled_rows
+from mmorient.tables.records import Record
 from modeling_mmorient.image_input import load_picture
 from modeling_mmorient.task_kinds import kind_of
 
@@ -77,16 +77,16 @@ def _in_turn(candidates: np.ndarray, sure: np.ndarray, turns: np.ndarray) -> lis
     return sorted(by_sureness, key=lambda i: rounds[i])
 
 
-def show_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    """What a page shows of a row: `row` (its number), `thumbnail` or why there is none, and `text`."""
-    picture = row.get("image")
+def show_row(record: Record) -> dict[str, Any]:
+    """What a page shows of a row: `row` (what it is called), `thumbnail` or why there is none, and `text`."""
+    picture = record.image
     found = None if picture is None else thumbnail(picture)
     missing = "no picture" if picture is None else "picture cannot be read"
     return {
-        "row": row["row"],
+        "row": record.row,
         "thumbnail": found,
         "missing": None if found else missing,
-        "text": shorten(row.get("text") or ""),
+        "text": shorten(record.text or ""),
     }
 
 

@@ -12,6 +12,7 @@ from mmorient.report.charts import Chart, degree_chart, line_chart, reliability_
 from mmorient.report.environment import page_environment, showable
 from mmorient.report.examples import THUMBNAIL_SIZE, show_row
 from mmorient.report.scatter import residual_chart, scatter_chart
+from mmorient.tables.records import Record
 
 TEMPLATE = Path(__file__).resolve().parent / "template"
 MODALITIES = {"image": "Picture graph", "text": "Text graph"}
@@ -19,12 +20,12 @@ MODALITIES = {"image": "Picture graph", "text": "Text graph"}
 MAX_LINES = 6
 
 
-def render_page(numbers: Mapping[str, Any], rows: Any) -> str:
+def render_page(numbers: Mapping[str, Any], rows: Sequence[Record]) -> str:
     """The page of `mmorient.report.report.report_numbers`, with charts and with what its examples look like.
 
     Args:
         numbers: The report.
-        rows: Of its first split, by index, as `mmorient.tables.memes.Memes.to_dataset` gives them.
+        rows: Of its first split.
     """
     filters = {
         "number": _number,

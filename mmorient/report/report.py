@@ -14,6 +14,7 @@ from mmorient.report.notes import derived_notes
 from mmorient.report.numbers import curves, graph_numbers, plain, task_numbers
 from mmorient.report.page import render_page
 from mmorient.scoring.task_predictions import TaskPredictions
+from mmorient.tables.records import Record
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class ScoredSplit:
     Args:
         name: `validation`, `test` ...
         predictions: By task.
-        rows: The rows, as `mmorient.tables.memes.Memes.to_dataset` gives them: `row`, `image`, `text`.
+        rows: The rows.
         scores: By task, scores by name. A pair `x_interval` is shown with `x`.
         note: What a reader must know to judge the scores, such as what was fitted on these rows.
         table: The table that the rows come from.
@@ -35,7 +36,7 @@ class ScoredSplit:
 
     name: str
     predictions: Mapping[str, TaskPredictions]
-    rows: Any
+    rows: Sequence[Record]
     scores: Mapping[str, Mapping[str, Any]]
     note: str = ""
     table: str = ""
@@ -110,7 +111,7 @@ def _split_numbers(split: ScoredSplit, examples: int) -> dict[str, Any]:
             side: [
                 {
                     "index": example.index,
-                    "row": plain(split.rows[example.index]["row"]),
+                    "row": split.rows[example.index].row,
                     "truth": example.truth,
                     "answer": example.answer,
                     "probability": example.probability,

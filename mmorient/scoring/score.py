@@ -89,6 +89,5 @@ def _scored(tasks: Mapping[str, TaskDecisions]) -> tuple[dict[str, Any], list[st
 
 
 def _baselines(tasks: Mapping[str, TaskDecisions]) -> dict[str, dict[str, float]]:
-    columns = [task.labels.tolist() for task in tasks.values()]
-    rows = [dict(zip(tasks, row, strict=True)) for row in zip(*columns, strict=True)]
-    return baseline_scores({name: task.spec for name, task in tasks.items()}, rows, rows)
+    labels = {name: task.labels for name, task in tasks.items()}
+    return baseline_scores({name: task.spec for name, task in tasks.items()}, labels, labels)

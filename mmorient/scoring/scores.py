@@ -51,14 +51,14 @@ def metrics_of(specs: Mapping[str, TaskSpec]) -> Callable[[EvalPrediction], dict
 
 def baseline_scores(
     specs: Mapping[str, TaskSpec],
-    training: Sequence[Mapping[str, Label]],
-    labels: Sequence[Mapping[str, Label]],
+    training: Mapping[str, Sequence[Label] | np.ndarray],
+    labels: Mapping[str, Sequence[Label] | np.ndarray],
 ) -> dict[str, dict[str, float]]:
     """Scores of always giving the answer that is best in training.
 
     Args:
         specs: The tasks by name.
-        training: Labels by task of the rows that the answer is chosen on.
+        training: By task the labels of the rows that the answer is chosen on.
         labels: The same of the rows that are scored.
 
     Returns:
@@ -70,7 +70,7 @@ def baseline_scores(
         kind = toolkit_kind(spec)
         known, truth = (
             values[known_rows(values)]
-            for values in (np.array([row[name] for row in rows]) for rows in (training, labels))
+            for values in (np.array(columns[name]) for columns in (training, labels))
         )
         if len(known) and len(truth):
             answers = np.broadcast_to(kind.baseline(spec, known), truth.shape)

@@ -229,11 +229,12 @@ def _from_memotion(table: Table) -> Answers:
     for name, spec in task_specs(MEMOTION_TASKS).items():
         read = read_labels(table, spec, MEMOTION_TASKS[name])
         if read.problems:
-            raise TableError(read.problems[0].message)
+            raise TableError(read.problems[0].message, read.problems)
         labels[name] = np.array(read.labels)
         empty = np.flatnonzero(labels[name] < 0)
         if len(empty):
-            raise TableError(f"{table.name}: {table.where(empty.tolist())} have no {name}: fill the cell.")
+            details = dict.fromkeys(empty.tolist(), f"no {name}")
+            raise table.error(details, f"{table.where(empty.tolist())} have no {name}: fill the cell.")
     intensity = {name: labels[name] for name in QUALITIES}
     presence = {name: (values > 0).astype(int) for name, values in intensity.items()}
     return answers_from_labels(labels["sentiment"], presence, intensity)

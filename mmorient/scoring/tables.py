@@ -9,6 +9,7 @@ from mmorient.kinds.cells import known_rows
 from mmorient.prediction.tables import (
     failed_rows,
     malformed_rows,
+    not_predicted,
     read_predicted,
     reference_rows,
 )
@@ -67,10 +68,11 @@ def read_scored_table(
         raise TableError(f"{truth.name}: no row is labelled for any task: check the recipe's `tasks`.")
     without = np.flatnonzero(failed & (labelled | malformed))
     if len(without) and not leave_out_errors:
-        raise TableError(
-            f"{predictions.name}: {predictions.where(without.tolist())} could not be predicted (column "
-            "'error') and are labelled, or malformed. Mend and predict them, or score the others alone with "
-            "--leave_out_errors."
+        raise not_predicted(
+            predictions,
+            without.tolist(),
+            "are labelled, or malformed. Mend and predict them, or score the others alone with "
+            "--leave_out_errors.",
         )
     known = reference_rows(predictions)
     is_reference = np.zeros(len(failed), bool) if known is None else known
@@ -130,10 +132,8 @@ def answers_from_tables(a: Table, b: Table | None, c: Table, image_column: str) 
         _require_same_rows(a, table, image_column)
         failed = np.flatnonzero(failed_rows(table))
         if len(failed):
-            raise TableError(
-                f"{table.name}: {table.where(failed.tolist())} could not be predicted (column 'error'), and "
-                "an answer file has an answer for every meme: mend and predict them."
-            )
+            remedy = "an answer file has an answer for every meme: mend and predict them."
+            raise not_predicted(table, failed.tolist(), remedy)
     sentiment = _decisions(a, {"sentiment": SENTIMENT})["sentiment"]
     intensity = _decisions(c, INTENSITY)
     if b is None:
@@ -157,11 +157,13 @@ def _require_same_rows(first: Table, second: Table, image_column: str) -> None:
         )
     if image_column in first.columns and image_column in second.columns:
         cells = zip(first.cells(image_column), second.cells(image_column), strict=True)
-        other = [row for row, (one, two) in enumerate(cells) if _name(one) != _name(two)]
+        names = [(_name(one), _name(two)) for one, two in cells]
+        other = {row: f"{one!r} and {two!r}" for row, (one, two) in enumerate(names) if one != two}
         if other:
-            raise TableError(
-                f"{first.name} and {second.name} have different pictures in column {image_column!r}, in "
-                f"{first.where(other)}: give the same rows in the same order."
+            raise first.error(
+                other,
+                f"it and {second.name} have different pictures in column {image_column!r}, in "
+                f"{first.where(list(other))}: give the same rows in the same order.",
             )
 
 

@@ -4,6 +4,8 @@ import unicodedata
 from collections.abc import Hashable, Iterable, Sequence
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from mmorient.tables.near_pictures import NearPictures, Pair
 from mmorient.tables.picture_fingerprints import Fingerprint
@@ -49,17 +51,9 @@ def find_duplicates(
 
 def group_rows(count: int, pairs: Iterable[Pair]) -> np.ndarray:
     """A number for each of `count` rows, the same for rows that pairs connect: (count,) integers."""
-    parent = list(range(count))
-
-    def find(row: int) -> int:
-        while parent[row] != row:
-            parent[row] = parent[parent[row]]
-            row = parent[row]
-        return row
-
-    for first, second in pairs:
-        parent[find(second)] = find(first)
-    return np.array([find(row) for row in range(count)], dtype=np.int64)
+    links = np.array(list(pairs), dtype=np.int64).reshape(-1, 2)
+    graph = coo_array((np.ones(len(links), dtype=bool), (links[:, 0], links[:, 1])), shape=(count, count))
+    return connected_components(graph, directed=False)[1].astype(np.int64)
 
 
 def _equal(keys: Sequence[Hashable | None], once: Sequence[Hashable | None] | None = None) -> list[Pair]:

@@ -1,7 +1,7 @@
 """The schema report: what is in the tables, and what would spoil a result."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import combinations
 
 from mmorient.kinds.cells import is_labelled
@@ -9,12 +9,15 @@ from mmorient.kinds.kinds import toolkit_kind
 from mmorient.recipes.arguments import DataArguments
 from mmorient.recipes.tasks import task_specs
 from mmorient.tables.duplicates import DUPLICATE_KINDS, Pair, group_rows
-from mmorient.tables.memes import Memes
+from mmorient.tables.records import Record, has_problem, label_columns
 from mmorient.tables.splits import Splits
+from mmorient.tables.table import Table
 from modeling_mmorient.task_specs import TaskSpec
 
 # Lines of a list; what is beyond them is counted.
 SHOWN = 30
+# Kinds of problems of rows whose picture's cell is not empty.
+PICTURES = ("outside_pictures", "missing_pictures", "unreadable_pictures")
 
 
 def inspection_report(splits: Splits, data: DataArguments) -> str:
@@ -38,9 +41,9 @@ def inspection_report(splits: Splits, data: DataArguments) -> str:
 
 def _tables(splits: Splits) -> str:
     lines = []
-    for name, memes in splits.parts.items():
-        lines.append(f"{name}: {memes.table.name}")
-        lines.append(f"  columns: {', '.join(memes.table.columns)}")
+    for name, records in splits.parts.items():
+        lines.append(f"{name}: {records.table.name}")
+        lines.append(f"  columns: {', '.join(records.table.columns)}")
     lines += [f"{name} rows: {source}" for name, source in splits.sources.items()]
     if splits.unused:
         lines.append("splits not used: " + ", ".join(f"{name!r} {n}" for name, n in splits.unused.items()))
@@ -49,60 +52,55 @@ def _tables(splits: Splits) -> str:
 
 def _counts(splits: Splits) -> str:
     parts = list(splits.parts.values())
+
+    def counts(is_counted: Callable[[Record], bool]) -> list[int]:
+        return [sum(map(is_counted, records.rows)) for records in parts]
+
     rows: list[Sequence[object]] = [
         ("rows", *map(len, parts)),
-        (
-            "  without a picture",
-            *(_count(names is None for names in memes.pictures.names) for memes in parts),
-        ),
-        ("  picture not found", *map(_not_found, parts)),
-        ("  picture unreadable", *(len(memes.pictures.unreadable) for memes in parts)),
-        ("  without a text", *(_count(text is None for text in memes.texts) for memes in parts)),
-        ("  without any label", *map(_unlabelled, parts)),
+        ("  without a picture", *counts(lambda row: row.picture is None and not has_problem(row, *PICTURES))),
+        ("  picture not found", *counts(lambda row: has_problem(row, "missing_pictures"))),
+        ("  picture unreadable", *counts(lambda row: has_problem(row, "unreadable_pictures"))),
+        ("  without a text", *counts(lambda row: row.text is None)),
+        ("  without any label", *counts(lambda row: not any(map(is_labelled, row.labels.values())))),
     ]
-    # What is left out of a table is known of the table, not of the parts that it is divided into.
-    for reason, counts in (
-        ("neither picture nor text", {memes.table.name: memes.left_out for memes in parts}),
-        ("malformed", {memes.table.name: _malformed(memes) for memes in parts}),
+    # What is left out of a table is known of the table, not of the splits that it is divided into.
+    for reason, numbers in (
+        ("neither picture nor text", {records.table.name: records.left_out for records in parts}),
+        ("malformed", {records.table.name: _malformed(records.table) for records in parts}),
     ):
-        rows.append((f"left out ({reason})", *(counts.pop(memes.table.name, "") for memes in parts)))
+        rows.append((f"left out ({reason})", *(numbers.pop(records.table.name, "") for records in parts)))
     return _table(("", *splits.parts), rows)
 
 
-def _not_found(memes: Memes) -> int:
-    pictures = memes.pictures
-    usable = zip(pictures.names, pictures.fingerprints, strict=True)
-    return _count(name is not None and print_ is None for name, print_ in usable) - len(pictures.unreadable)
-
-
-def _malformed(memes: Memes) -> int:
-    return sum(len(problem.findings) for problem in memes.table.problems)
-
-
-def _unlabelled(memes: Memes) -> int:
-    rows = zip(*memes.labels.values(), strict=True)
-    return _count(not any(map(is_labelled, row)) for row in rows)
+def _malformed(table: Table) -> int:
+    return sum(len(problem.rows) for problem in table.problems)
 
 
 def _task(name: str, spec: TaskSpec, splits: Splits) -> str:
-    kind = toolkit_kind(spec)
-    columns = [kind.inspection(spec, memes.labels[name]) for memes in splits.parts.values()]
+    kind, parts = toolkit_kind(spec), splits.parts.values()
+    columns = [kind.inspection(spec, label_columns(records.rows)[name]) for records in parts]
     rows: list[tuple[object, ...]] = [
         (f"  {row[0][0]}", *(said for _, said in row)) for row in zip(*columns, strict=True)
     ]
-    unknown = [Counter(memes.unknown[name].values()) for memes in splits.parts.values()]
+    unknown = [
+        Counter(record.unknown[name] for record in records.rows if name in record.unknown)
+        for records in parts
+    ]
     for value in sorted({value for counts in unknown for value in counts})[:SHOWN]:
         rows.append((f"  unknown: {value!r}", *(counts[value] for counts in unknown)))
     return _table((f"{name} ({spec.kind})", *splits.parts), rows)
 
 
 def _unreadable(splits: Splits) -> str:
-    lines = []
-    for memes in splits.parts.values():
-        for row, reason in memes.pictures.unreadable.items():
-            lines.append(
-                f"  {memes.table.name} {memes.table.where([row])}: {memes.pictures.names[row]}: {reason}"
-            )
+    problems = [
+        problem for records in splits.parts.values() for record in records.rows for problem in record.problems
+    ]
+    lines = [
+        f"  {problem.table} {problem.row}: {problem.detail}"
+        for problem in problems
+        if problem.kind == "unreadable_pictures"
+    ]
     return _list("pictures that cannot be read", lines)
 
 
@@ -155,7 +153,3 @@ def _table(header: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
         ).rstrip()
         for row in cells
     )
-
-
-def _count(values: Iterable[bool]) -> int:
-    return sum(1 for value in values if value)

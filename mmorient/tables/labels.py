@@ -54,14 +54,12 @@ def read_labels(table: Table, spec: TaskSpec, task: Any) -> LabelColumn:
     if unknown:
         values = sorted(set(unknown.values()))
         more = f" and {len(values) - 5} more" if len(values) > 5 else ""
-        problems.append(
-            Problem(
-                "unknown_labels",
-                f"{table.name}: {_named(options)} values that task {spec.name!r} does not know, "
-                f"{values[:5]}{more} in {table.where(list(unknown))}: {kind.remedy(spec, options)}.",
-                table.findings({row: f"task {spec.name!r}: {value!r}" for row, value in unknown.items()}),
-            )
+        message = (
+            f"{_named(options)} values that task {spec.name!r} does not know, {values[:5]}{more} in "
+            f"{table.where(list(unknown))}: {kind.remedy(spec, options)}."
         )
+        details = {row: f"task {spec.name!r}: {value!r}" for row, value in unknown.items()}
+        problems.append(table.problem("unknown_labels", details, message))
     return LabelColumn(labels, unknown, problems)
 
 
@@ -76,19 +74,18 @@ def _named(options: CellOptions) -> str:
     return f"column {options.columns[0]!r} has"
 
 
-def labelled_tasks(labels: Iterable[Mapping[str, Label]]) -> set[str]:
-    """Tasks for which at least one row is labelled."""
-    return {task for row in labels for task, label in row.items() if is_labelled(label)}
-
-
 def balanced_weights(
-    labels: Iterable[Mapping[str, Label]], specs: Mapping[str, TaskSpec]
+    labels: Mapping[str, Iterable[Label]], specs: Mapping[str, TaskSpec]
 ) -> dict[str, list[float]]:
-    """Class weights with which all classes of a task weigh the same, over the labelled rows, by task."""
-    rows = list(labels)
+    """Class weights with which all classes of a task weigh the same, over the labelled rows, by task.
+
+    Args:
+        labels: By task, of every row.
+        specs: The tasks.
+    """
     weights = {}
     for name, spec in specs.items():
-        known = [row[name] for row in rows if is_labelled(row[name])]
+        known = [label for label in labels[name] if is_labelled(label)]
         if (found := toolkit_kind(spec).balanced_weights(spec, known)) is not None:
             weights[name] = found
     return weights

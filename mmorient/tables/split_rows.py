@@ -20,8 +20,8 @@ from pathlib import Path
 
 from mmorient.files.kept_at_home import keep_at_home
 from mmorient.files.whole_files import write_text
-from mmorient.tables.memes import Memes
 from mmorient.tables.picture_fingerprints import file_digest
+from mmorient.tables.records import Record, Records
 from mmorient.tables.stream import HUB_PREFIX
 from mmorient.tables.table import Table
 
@@ -58,23 +58,20 @@ def content_digest(picture: bytes | None, text: str | None) -> str:
     return hashlib.sha256(json.dumps(content).encode("ascii")).hexdigest()
 
 
-def content_digests(memes: Memes) -> list[str]:
-    """The digest of every row; no picture is read anew."""
-    rows = zip(memes.pictures.fingerprints, memes.texts, strict=True)
-    return [content_digest(None if picture is None else picture.digest, text) for picture, text in rows]
-
-
-def read_digest(picture: str | bytes | None, text: str | None) -> str:
-    """The digest of a row whose picture is a file's path or content.
+def record_digest(record: Record) -> str:
+    """The digest of a row. A picture that has its fingerprint is not read anew.
 
     Raises:
-        OSError: If the file cannot be read.
+        OSError: If the picture's file cannot be read.
     """
-    content = Path(picture).read_bytes() if isinstance(picture, str) else picture
-    return content_digest(None if content is None else file_digest(content), text)
+    if record.fingerprint is not None:
+        return content_digest(record.fingerprint.digest, record.text)
+    image = record.image
+    content = Path(image).read_bytes() if isinstance(image, str) else image
+    return content_digest(None if content is None else file_digest(content), record.text)
 
 
-def split_rows(parts: Mapping[str, Memes], references: str | None) -> list[SplitRow]:
+def split_rows(parts: Mapping[str, Records], references: str | None) -> list[SplitRow]:
     """The lines of a run, split by split.
 
     Args:
@@ -82,16 +79,16 @@ def split_rows(parts: Mapping[str, Memes], references: str | None) -> list[Split
         references: The split whose rows are the model's references, which have their row's number as id; None
             where the model has no references.
     """
-    digests = {split: content_digests(memes) for split, memes in parts.items()}
+    digests = {split: list(map(record_digest, records.rows)) for split, records in parts.items()}
     known: dict[str, str] = {}
     if references is not None:
-        for number, digest in zip(parts[references].table.numbers, digests[references], strict=True):
-            known.setdefault(digest, str(number))
+        for record, digest in zip(parts[references].rows, digests[references], strict=True):
+            known.setdefault(digest, record.row)
     rows = []
-    for split, memes in parts.items():
-        numbers, names = memes.table.numbers, _row_names(memes.table)
-        for number, (table, row), digest in zip(numbers, names, digests[split], strict=True):
-            reference = str(number) if split == references else known.get(digest, "")
+    for split, records in parts.items():
+        names = _row_names(records.table)
+        for record, (table, row), digest in zip(records.rows, names, digests[split], strict=True):
+            reference = record.row if split == references else known.get(digest, "")
             rows.append(SplitRow(split, table, row, reference, digest))
     return rows
 

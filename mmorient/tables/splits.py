@@ -1,6 +1,7 @@
 """Rows to train on, to choose on and to score on: as given, or held out together with their duplicates."""
 
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -13,9 +14,23 @@ from mmorient.recipes.split_names import PARTS
 from mmorient.recipes.tasks import task_specs
 from mmorient.tables.duplicates import DUPLICATE_KINDS, Pair, find_duplicates, group_rows
 from mmorient.tables.fingerprint_cache import kept_fingerprints
-from mmorient.tables.memes import Memes, join_memes, read_memes
 from mmorient.tables.near_pictures import NearPictures
-from mmorient.tables.problems import Finding, Problem, TableError, list_problems, stop_on_problems
+from mmorient.tables.problems import (
+    Problem,
+    RowProblem,
+    TableError,
+    list_problems,
+    listed_errors,
+    stop_on_problems,
+)
+from mmorient.tables.records import (
+    RecordColumns,
+    Records,
+    join_records,
+    label_columns,
+    read_records,
+    without_empty_rows,
+)
 from mmorient.tables.stream import HUB_PREFIX, has_splits
 from mmorient.tables.table import Table, read_well_formed, tell_apart
 from modeling_mmorient.task_specs import TaskSpec
@@ -37,7 +52,7 @@ class Splits:
         problems: Everything that would spoil a result.
     """
 
-    parts: dict[str, Memes]
+    parts: dict[str, Records]
     duplicates: dict[str, list[Pair]]
     sources: dict[str, str]
     unused: dict[str, int]
@@ -55,10 +70,10 @@ class Splits:
 
     def _span(self, name: str) -> tuple[int, int]:
         start = 0
-        for part, memes in self.parts.items():
+        for part, records in self.parts.items():
             if part == name:
-                return start, start + len(memes)
-            start += len(memes)
+                return start, start + len(records)
+            start += len(records)
         raise KeyError(name)
 
 
@@ -76,7 +91,8 @@ def checked_splits(
     Raises:
         TableError: For everything that would spoil a result and that `allow` does not list.
     """
-    splits = read_splits(data, seed, cache)
+    with nullcontext() if folder is None else listed_errors(folder):
+        splits = read_splits(data, seed, cache)
     listed = "" if folder is None else list_problems(splits.problems, folder)
     stop_on_problems(splits.problems, data.allow, listed)
     return splits
@@ -101,32 +117,39 @@ def read_splits(data: DataArguments, seed: int, cache: str | Path | None = None)
     tables, unused = _read_tables(data)
     if data.references_file:
         tables["references"] = [_read(data, data.references_file)]
+    columns = RecordColumns.of(data)
     with kept_fingerprints(cache) as known:
-        read = {name: [read_memes(table, data, known) for table in part] for name, part in tables.items()}
-    given = {name: join_memes(part) for name, part in read.items()}
+        read = {
+            name: [without_empty_rows(read_records(table, columns, known)) for table in part]
+            for name, part in tables.items()
+        }
+    given = {name: join_records(part) for name, part in read.items()}
     # Once, for every choice of rows below.
-    near = NearPictures(entry for memes in given.values() for entry in memes.pictures.fingerprints)
+    near = NearPictures(record.fingerprint for records in given.values() for record in records.rows)
     # A table that is divided by a column has its malformed rows in every part.
-    problems = list(dict.fromkeys(problem for memes in given.values() for problem in memes.problems))
-    sources = {name: f"{memes.table.name}, as given" for name, memes in given.items() if name != "training"}
+    problems = list(dict.fromkeys(problem for records in given.values() for problem in records.problems))
+    sources = {
+        name: f"{records.table.name}, as given" for name, records in given.items() if name != "training"
+    }
     for name, share in (("test", data.test_share), ("validation", data.validation_share)):
         if name not in given and share:
             whole = given["training"]
-            kept, held = hold_out(whole, task_specs(data.tasks), share, seed, near)
+            try:
+                kept, held = hold_out(whole, task_specs(data.tasks), share, seed, near)
+            except TableError as error:  # said with what else is wrong, which may be the reason
+                problems.append(Problem("no_split", str(error)))
+                continue
             given |= {"training": whole.select(kept), name: whole.select(held)}
             sources[name] = f"{share:.0%} held out, stratified, no duplicate apart, seed {seed}"
     parts = {name: given[name] for name in PARTS if name in given}
-    duplicates = find_duplicates(
-        [entry for memes in parts.values() for entry in memes.pictures.fingerprints],
-        [text for memes in parts.values() for text in memes.texts],
-        near,
-    )
+    rows = [record for records in parts.values() for record in records.rows]
+    duplicates = find_duplicates([row.fingerprint for row in rows], [row.text for row in rows], near)
     splits = Splits(parts, duplicates, sources, unused, problems)
     return replace(splits, problems=[*problems, *_crossing_problems(splits)])
 
 
 def hold_out(
-    memes: Memes, specs: dict[str, TaskSpec], share: float, seed: int, near: NearPictures
+    records: Records, specs: dict[str, TaskSpec], share: float, seed: int, near: NearPictures
 ) -> tuple[list[int], list[int]]:
     """Rows to train on and rows to hold out.
 
@@ -134,7 +157,7 @@ def hold_out(
     exact and near, of pictures and of texts, stay together.
 
     Args:
-        memes: All rows.
+        records: All rows.
         specs: The tasks.
         share: Of the rows to hold out, in (0, 1).
         seed: Of the random choice.
@@ -143,13 +166,15 @@ def hold_out(
     Raises:
         TableError: If all rows are duplicates of each other.
     """
-    duplicates = find_duplicates(memes.pictures.fingerprints, memes.texts, near)
-    groups = group_rows(len(memes), [pair for pairs in duplicates.values() for pair in pairs])
-    columns = [toolkit_kind(spec).strata(spec, memes.labels[name]) for name, spec in specs.items()]
+    rows = records.rows
+    duplicates = find_duplicates([row.fingerprint for row in rows], [row.text for row in rows], near)
+    groups = group_rows(len(records), [pair for pairs in duplicates.values() for pair in pairs])
+    labels = label_columns(rows)
+    columns = [toolkit_kind(spec).strata(spec, labels[name]) for name, spec in specs.items()]
     held = stratify(groups, np.concatenate(columns, axis=1), share, np.random.default_rng(seed))
     if held.all() or not held.any():
         raise TableError(
-            f"{memes.table.name}: holding out {share:.0%} of {len(memes)} rows, which are "
+            f"{records.table.name}: holding out {share:.0%} of {len(records)} rows, which are "
             f"{len(np.unique(groups))} group(s) of duplicates, leaves nothing to train on: give more rows or "
             "a `validation_file`."
         )
@@ -260,7 +285,12 @@ def _crossing_problems(splits: Splits) -> list[Problem]:
                         f"{len(pairs)} duplicate(s) cross the split ({kind}): {here.name} {rows[0]}; "
                         f"{there.name} {rows[1]}. Remove them from one side.",
                         tuple(
-                            Finding(here.name, here.where([i]), f"{kind} as {there.name} {there.where([j])}")
+                            RowProblem(
+                                "split_duplicates",
+                                here.name,
+                                here.where([i]),
+                                f"{kind} as {there.name} {there.where([j])}",
+                            )
                             for i, j in pairs
                         ),
                     )

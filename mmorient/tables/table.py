@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from mmorient.recipes.text_formats import UTF8
 from mmorient.tables.chunks import Chunk, Column, TableStream
-from mmorient.tables.problems import Finding, Problem, TableError
+from mmorient.tables.problems import Problem, RowProblem, TableError
 from mmorient.tables.stream import open_table
 
 # Row numbers in a message; a table may have thousands of bad rows.
@@ -85,9 +85,25 @@ class Table:
         more = f" and {len(rows) - SHOWN_ROWS} more" if len(rows) > SHOWN_ROWS else ""
         return f"{self.unit} {shown}" if len(rows) == 1 else f"{self.unit}s {shown}{more}"
 
-    def findings(self, details: Mapping[int, str]) -> tuple[Finding, ...]:
-        """Of rows and what is wrong with them, entries for the complete list of problems."""
-        return tuple(Finding(self.name, self.where([row]), detail) for row, detail in details.items())
+    def problem(self, kind: str, details: Mapping[int, str], message: str) -> Problem:
+        """A problem of some rows.
+
+        Args:
+            kind: As of [`Problem`].
+            details: By row, what is wrong with it.
+            message: As of [`Problem`], without the table's name.
+        """
+        rows = (RowProblem(kind, self.name, self.where([row]), detail) for row, detail in details.items())
+        return Problem(kind, f"{self.name}: {message}", tuple(rows))
+
+    def error(self, details: Mapping[int, str], message: str, kind: str = "invalid_cells") -> TableError:
+        """The error of rows with which nothing can go on.
+
+        Args:
+            details, message, kind: As of [`Table.problem`].
+        """
+        problem = self.problem(kind, details, message)
+        return TableError(problem.message, [problem])
 
     def take(self, values: Column) -> Column:
         """Of stored cells, those of the table's rows."""
@@ -123,7 +139,7 @@ def read_table(
     """
     table = read_well_formed(source, folder, split, delimiter=delimiter, encoding=encoding)
     if table.problems:
-        raise TableError("\n".join(problem.message for problem in table.problems))
+        raise TableError("\n".join(problem.message for problem in table.problems), table.problems)
     return table
 
 
@@ -140,21 +156,18 @@ def read_well_formed(
     """
     stream = open_table(source, folder, split, delimiter=delimiter, encoding=encoding)
     tables: list[Table] = []
-    malformed: list[Finding] = []
+    malformed: list[RowProblem] = []
     for chunk in _limited_chunks(stream):
         table = as_table(stream, chunk)
-        malformed += table.findings(chunk.malformed)
+        malformed += [row for problem in table.problems for row in problem.rows]
         good = [row for row in range(len(table)) if row not in chunk.malformed]
         tables.append(table.select(good) if chunk.malformed else table)
+    problems = _malformed(stream, malformed)
     if any(map(len, tables)):
-        whole = _concatenated(stream, tables)
-        if not malformed:
-            return whole
-        problem = Problem("malformed_rows", _malformed(stream, malformed), tuple(malformed))
-        return replace(whole, problems=(problem,))
-    raise TableError(
-        _malformed(stream, malformed) if malformed else f"{stream.name} has no rows: give a table with some."
-    )
+        return replace(_concatenated(stream, tables), problems=problems)
+    if not problems:
+        raise TableError(f"{stream.name} has no rows: give a table with some.")
+    raise TableError(problems[0].message, problems)
 
 
 def _limited_chunks(stream: TableStream) -> Iterator[Chunk]:
@@ -182,18 +195,21 @@ def _concatenated(stream: TableStream, tables: Sequence[Table]) -> Table:
     )
 
 
-def _malformed(stream: TableStream, findings: Sequence[Finding]) -> str:
-    listed = "\n  ".join(f"{row}: {detail}" for _, row, detail in findings[:SHOWN_ROWS])
-    more = f"\n  and {len(findings) - SHOWN_ROWS} more" if len(findings) > SHOWN_ROWS else ""
-    return (
-        f"{stream.name} has {len(findings)} malformed {stream.unit}(s); {stream.form}:\n  {listed}{more}\n  "
+def _malformed(stream: TableStream, rows: Sequence[RowProblem]) -> tuple[Problem, ...]:
+    if not rows:
+        return ()
+    listed = "\n  ".join(f"{problem.row}: {problem.detail}" for problem in rows[:SHOWN_ROWS])
+    more = f"\n  and {len(rows) - SHOWN_ROWS} more" if len(rows) > SHOWN_ROWS else ""
+    message = (
+        f"{stream.name} has {len(rows)} malformed {stream.unit}(s); {stream.form}:\n  {listed}{more}\n  "
         f"Correct or remove them.{stream.hint}"
     )
+    return (Problem("malformed_rows", message, tuple(rows)),)
 
 
 def as_table(stream: TableStream, chunk: Chunk) -> Table:
-    """A chunk of a table as a table of its own."""
-    return Table(
+    """A chunk of a table as a table of its own; its malformed rows are among the problems."""
+    table = Table(
         stream.name,
         chunk.columns,
         chunk.numbers,
@@ -202,6 +218,9 @@ def as_table(stream: TableStream, chunk: Chunk) -> Table:
         lines=chunk.lines,
         hint=stream.hint,
     )
+    if not chunk.malformed:
+        return table
+    return replace(table, problems=(table.problem("malformed_rows", chunk.malformed, stream.form),))
 
 
 def tell_apart(tables: Sequence[Table]) -> list[Table]:

@@ -26,11 +26,9 @@ import mmorient.prediction.predict
 from mmorient.commands import inspect
 from mmorient.prediction.saved_models import load_saved_model
 from mmorient.recipes.arguments import DataArguments
-from mmorient.tables.memes import read_memes
 from mmorient.tables.problems import stop_on_problems
 from mmorient.tables.stream import OPENERS
-from mmorient.tables.table import read_table
-from tests.mmorient.conftest import draw
+from tests.mmorient.conftest import draw, records_of
 from tests.mmorient.predicting import read_output, save_model
 
 TASKS = {"mood": ["bad", "so-so", "good"], "about": {"labels": ["politics", "animals"], "kind": "multilabel"}}
@@ -424,10 +422,11 @@ class Attempts:
     def read(self, table: Hostile) -> None:
         path = self.place(table)
         data = DataArguments(data_dir=str(path.parent), train_file=[path.name], tasks=TASKS)
-        memes = read_memes(read_table(path.name, path.parent), data)
-        stop_on_problems(memes.problems, data.allow)
+        records = records_of(path.name, path.parent, data)
+        stop_on_problems(records.problems, data.allow)
         if table.texts is not None:
-            check(memes.texts == table.texts, f"other texts: {str(memes.texts)[:300]}")
+            texts = [record.text for record in records.rows]
+            check(texts == table.texts, f"other texts: {str(texts)[:300]}")
 
     def inspect(self, table: Hostile) -> None:
         path = self.place(table)

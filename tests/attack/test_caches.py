@@ -27,6 +27,7 @@ from mmorient.files.disk_failures import explained_failures
 from mmorient.tables import fingerprint_cache
 from mmorient.tables.fingerprint_cache import FILE, LOCK, kept_fingerprints
 from mmorient.tables.picture_fingerprints import fingerprint
+from mmorient.tables.records import Record
 from tests.mmorient.conftest import draw
 from tests.mmorient.features.test_feature_cache import TASKS, TEXTS, make_processor, make_table
 
@@ -97,7 +98,7 @@ class Features:
         (self.store,) = (folder / "whole").iterdir()
         self.keys = list(find_rows(self.store, _Everything()))
         places = find_rows(self.store, self.keys)
-        self.by_key = {key: _read(FeatureRows([places[key]], [{}])) for key in self.keys}
+        self.by_key = {key: _read(FeatureRows([places[key]], [Record("0")])) for key in self.keys}
         self.expected = _read(rows)
 
     def rows(self, cache: Path) -> FeatureRows:
@@ -125,19 +126,22 @@ class Features:
         change(store)
         remove_damaged(store, self.keys)
         for key, place in find_rows(store, self.keys).items():
-            check(_same(_read(FeatureRows([place], [{}])), self.by_key[key]), "other features than before")
+            check(
+                _same(_read(FeatureRows([place], [Record("0")])), self.by_key[key]),
+                "other features than before",
+            )
 
     def read_meanwhile(self, change: Callable[[Path], object], seed: int) -> None:
         """A change while a run has the files open: the right features, or a refusal."""
         store = self.copied(f"meanwhile {seed}") / self.store.name
         places = find_rows(store, self.keys)
-        rows = FeatureRows([places[key] for key in self.keys], [{}] * len(self.keys))
+        rows = FeatureRows([places[key] for key in self.keys], [Record("0")] * len(self.keys))
         rng = random.Random(seed)
         for row in rng.sample(range(len(rows)), rng.randrange(len(rows))):
             rows[row]
         change(store)
         for row, key in enumerate(self.keys):
-            check(_same([rows[row]["features"]], self.by_key[key]), "other features than before")
+            check(_same([rows[row].features], self.by_key[key]), "other features than before")
 
 
 class _Everything:
@@ -146,7 +150,7 @@ class _Everything:
 
 
 def _read(rows: FeatureRows) -> list[dict[str, torch.Tensor]]:
-    return [rows[row]["features"] for row in range(len(rows))]
+    return [rows[row].features for row in range(len(rows))]
 
 
 def _same(some: list[dict[str, torch.Tensor]], others: list[dict[str, torch.Tensor]]) -> bool:

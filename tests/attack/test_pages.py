@@ -17,9 +17,9 @@ from harness import LARGE, Case, amount, check
 from matplotlib.figure import Figure
 
 from mmorient.commands import explain, train
-from mmorient.explanation.memes import Meme
 from mmorient.explanation.page import MemePage, index_entry, render_index, render_meme
 from mmorient.report.report import RunReport, ScoredSplit, write_report
+from mmorient.tables.records import Record
 from modeling_mmorient.explanation import NeighborExplanation
 from modeling_mmorient.task_specs import TaskSpec
 from tests.mmorient.conftest import draw
@@ -179,10 +179,7 @@ def report_page(folder: Path, name: Callable[[str], str]) -> str:
     """A report of a single-label and a multi-label task, every name and text of which is from `name`."""
     labels = tuple(f"{name(f'label {index}')}{index}" for index in range(3))
     tasks = [single_label(name("task a"), labels), multi_label(name("task m"), labels, seed=1)]
-    rows = [
-        {"row": f"{name('file')}:{row}", "image": name("picture"), "text": name("text") + "x"}
-        for row in range(50)
-    ]
+    rows = [Record(f"{name('file')}:{row}", name("picture"), name("text") + "x") for row in range(50)]
     scores = {
         task.spec.name: {"macro_f1": 0.5, "macro_f1_interval": (0.4, 0.6), name("score"): 0.25}
         for task in tasks
@@ -237,8 +234,8 @@ def explanation_pages(picture: str, name: Callable[[str], str]) -> list[str]:
         contributions = {name("branch"): answer.contributions["HIMA text"], **answer.contributions}
         found.tasks[task] = replace(answer, contributions=contributions)
     truth = {tasks[0]: [labels[1]], tasks[1]: [*labels]}
-    meme = Meme(name("meme"), picture, name("text"), truth)
-    page = MemePage("m.html", name("title"), meme, found, specs)
+    meme = Record(name("meme"), picture, name("text"))
+    page = MemePage("m.html", name("title"), meme, truth, found, specs)
     return [
         render_meme(page, None, None, "before.html", "after.html"),
         render_index(name("heading"), [index_entry(page)]),

@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 
 from mmorient.recipes.arguments import DataArguments
-from mmorient.tables.memes import Memes, read_memes
+from mmorient.tables.fingerprint_cache import FingerprintCache
 from mmorient.tables.problems import stop_on_problems
+from mmorient.tables.records import RecordColumns, Records, read_records, without_empty_rows
 from mmorient.tables.table import read_table
 from tests.mmorient.predicting import save_model
 
@@ -30,16 +31,22 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.fixture
-def read(folder: Path) -> Callable[..., Memes]:
-    """`read(content, name="table.csv", **options)`: the memes of a table of that content."""
+def records_of(name: str, folder: Path, data: DataArguments) -> Records:
+    """The records of a table, as a run reads them."""
+    records = read_records(read_table(name, folder), RecordColumns.of(data), FingerprintCache())
+    return without_empty_rows(records)
 
-    def read_content(content: str | bytes, name: str = "table.csv", **options: Any) -> Memes:
+
+@pytest.fixture
+def read(folder: Path) -> Callable[..., Records]:
+    """`read(content, name="table.csv", **options)`: the records of a table of that content."""
+
+    def read_content(content: str | bytes, name: str = "table.csv", **options: Any) -> Records:
         (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
         data = DataArguments(data_dir=str(folder), train_file=name, **options)
-        memes = read_memes(read_table(name, folder), data)
-        stop_on_problems(memes.problems, data.allow)
-        return memes
+        records = records_of(name, folder, data)
+        stop_on_problems(records.problems, data.allow)
+        return records
 
     return read_content
 

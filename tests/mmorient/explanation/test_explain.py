@@ -67,20 +67,20 @@ def test_rows_become_pages_with_their_neighbors(
 ) -> None:
     output = recipe.parent / "out" / "pages"
     main([str(saved_model), str(output), str(recipe), "--rows", "0-17,19"])
-    files = [f"validation-{place}.html" for place in (*range(18), 19)]
+    files = [f"validation-{index}.html" for index in (*range(18), 19)]
     assert {path.name for path in output.iterdir()} == {*files, "index.html"}
     assert f"19 page(s) and index.html: {output}" in capsys.readouterr().out
     expected = [f"val {text}" for text in texts(20, 1)]
     assert [text for _, text in explained] == [*expected[:18], expected[19]]
     assert explained[1][0] is None and Path(explained[0][0]).name == "a.png"
     page = _page(output / files[1])
-    assert "Row 3, place 1 in validation" in page.text and "The meme has no picture." in page.text
+    assert "Row 3, index 1 in validation" in page.text and "The meme has no picture." in page.text
     first, second = texts(20)[:2]
     assert f"train {first}" in page.text and f"train {second}" in page.text
     assert "not in the table id nobody" in page.text
     beside = {0: [files[1]], 1: [files[0], files[2]], 17: [files[16], files[18]], 18: [files[17]]}
-    for place, others in beside.items():
-        links = [entry["href"] for entry in _page(output / files[place]).all("a")]
+    for index, others in beside.items():
+        links = [entry["href"] for entry in _page(output / files[index]).all("a")]
         assert [link for link in links if link in files] == others and links[0] == "index.html"
     index = _page(output / "index.html")
     assert {entry["href"] for entry in index.all("a")} == set(files)
@@ -124,11 +124,11 @@ def test_a_single_meme(saved_model: Path, recipe: Path, explained: list[Any], tm
         (["RECIPE", "--text", "x", "--rows", "0"], "or else a recipe"),
         (["RECIPE"], "a recipe needs --rows"),
         (["--text", "x", "--rows", "0"], "--rows a recipe"),
-        (["--text", "x", "--part", "test"], "--part is for a recipe's rows"),
+        (["--text", "x", "--part", "test"], "--split is for a recipe's rows"),
         (["--text", "x", "--", "--seed", "1"], "--seed stands behind `--`, and there is no recipe"),
-        (["RECIPE", "--rows", "3-1"], "--rows is '3-1': give places counted from 0"),
-        (["RECIPE", "--rows", "0-3,20-22"], "--rows names 20-22, and the validation part has 20 rows"),
-        (["RECIPE", "--rows", "0", "--part", "test"], "--part is 'test', and the recipe's parts are"),
+        (["RECIPE", "--rows", "3-1"], "--rows is '3-1': give indices counted from 0"),
+        (["RECIPE", "--rows", "0-3,20-22"], "--rows names 20-22, and the validation split has 20 rows"),
+        (["RECIPE", "--rows", "0", "--part", "test"], "--split is 'test', and the recipe's splits are"),
         (["nowhere.yaml", "--rows", "0"], "'nowhere.yaml' is no file"),
         (["--image", "nowhere.png"], "nowhere.png"),
         (["--text", "x", "--references", "nowhere.yaml"], "'nowhere.yaml' is no file"),

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from mmorient.explanation.memes import Meme, MemeTable
 from mmorient.explanation.page import (
     FIRST_NEIGHBORS,
     MAX_LABELS,
@@ -20,8 +19,9 @@ from mmorient.explanation.page import (
     render_index,
     render_meme,
 )
+from mmorient.explanation.rows import SplitRows
 from mmorient.recipes.tasks import task_specs
-from mmorient.tables.memes import Memes
+from mmorient.tables.records import Record, Records
 from modeling_mmorient.explanation import Explanation, NeighborExplanation, TaskExplanation
 from modeling_mmorient.task_specs import TaskSpec
 from tests.mmorient.explaining import BRANCHES, explanation, neighbor
@@ -34,30 +34,29 @@ TASKS = {
 }
 SPECS = task_specs(TASKS)
 TEXT = "when the build is green"
+TRUTH = {"mood": ["bad"], "about": ["animals"]}
 
 
 @pytest.fixture
-def meme(folder: Path) -> Meme:
-    labels = {"mood": ["bad"], "about": ["animals"]}
-    return Meme("7", str(folder / "images" / "a.png"), TEXT, labels)
+def meme(folder: Path) -> Record:
+    return Record("7", str(folder / "images" / "a.png"), TEXT)
 
 
 @pytest.fixture
-def references(read: Callable[..., Memes]) -> MemeTable:
+def references(read: Callable[..., Records]) -> SplitRows:
     content = "image,text,mood\na.png,first reference,good\n,second reference,bad\nb.png,,\n"
-    return MemeTable(read(content, tasks={"mood": ["bad", "so-so", "good"]}), SPECS)
+    return SplitRows(read(content, tasks={"mood": ["bad", "so-so", "good"]}), SPECS)
 
 
 def _page(
-    meme: Meme,
+    meme: Record,
     found: Explanation | None = None,
     specs: dict[str, TaskSpec] = SPECS,
-    references: MemeTable | None = None,
+    references: SplitRows | None = None,
+    truth: dict[str, list[str]] = TRUTH,
 ) -> Page:
-    found = explanation(specs) if found is None else found
-    return Page(
-        render_meme(MemePage("m.html", "Row 7", meme, found, specs), references, None, "before.html", None)
-    )
+    page = MemePage("m.html", "Row 7", meme, truth, explanation(specs) if found is None else found, specs)
+    return Page(render_meme(page, references, None, "before.html", None))
 
 
 def _styles(page: Page, part: str) -> list[str]:
@@ -68,9 +67,9 @@ def _neighbors(count: int) -> list[NeighborExplanation]:
     return [neighbor(f"id {index}", 0.9 - index / 1000, count, mood="good") for index in range(count)]
 
 
-def test_the_page_asks_for_nothing_and_runs_nothing(meme: Meme, references: MemeTable) -> None:
+def test_the_page_asks_for_nothing_and_runs_nothing(meme: Record, references: SplitRows) -> None:
     found = explanation(SPECS, neighbors={"image": [neighbor("2", mood="good")], "text": _neighbors(9)})
-    page = MemePage("m.html", "Row 7", meme, found, SPECS)
+    page = MemePage("m.html", "Row 7", meme, TRUTH, found, SPECS)
     for content in (
         render_meme(page, references, None, "before.html", "after.html"),
         render_index("Answers", [index_entry(page)]),
@@ -87,7 +86,7 @@ def test_the_page_asks_for_nothing_and_runs_nothing(meme: Meme, references: Meme
         assert "default-src 'none'" in content
 
 
-def test_the_page_can_be_read_without_seeing_it(meme: Meme, references: MemeTable) -> None:
+def test_the_page_can_be_read_without_seeing_it(meme: Record, references: SplitRows) -> None:
     found = explanation(SPECS, neighbors={"image": [neighbor("2", mood="good")], "text": []})
     page = _page(meme, found, references=references)
     levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch(r"h\d", tag)]
@@ -102,7 +101,7 @@ def test_the_page_can_be_read_without_seeing_it(meme: Meme, references: MemeTabl
     assert {link[1:] for link in links if link.startswith("#")} <= set(ids)
 
 
-def test_answers_truth_and_probabilities_are_said(meme: Meme) -> None:
+def test_answers_truth_and_probabilities_are_said(meme: Record) -> None:
     found = explanation(SPECS, mood=["so-so"], about=["animals"], funny=["yes"])
     page = _page(meme, found)
     assert "mood so-so" in page.text and "✗ true: bad" in page.text
@@ -111,13 +110,13 @@ def test_answers_truth_and_probabilities_are_said(meme: Meme) -> None:
     for task in found.tasks.values():
         for label, probability in task.probabilities.items():
             answer = " answer" if label in task.decision else ""
-            true = " true" if label in meme.labels.get(task.task, []) else ""
+            true = " true" if label in TRUTH.get(task.task, []) else ""
             assert f"{label}{answer}{true} {probability:.1%}" in page.text
     for limit in ("30.0%", "70.0%", "25.0%"):
         assert page.text.count(f"above {limit}: yes") == 1
 
 
-def test_every_part_is_drawn_for_the_answer_and_told_for_all_labels(meme: Meme) -> None:
+def test_every_part_is_drawn_for_the_answer_and_told_for_all_labels(meme: Record) -> None:
     found = explanation(SPECS, mood=["so-so"], about=[], funny=["yes"])
     page = _page(meme, found)
     for task in found.tasks.values():
@@ -134,7 +133,7 @@ def test_every_part_is_drawn_for_the_answer_and_told_for_all_labels(meme: Meme) 
             )
 
 
-def test_bars_stay_in_their_tracks(meme: Meme) -> None:
+def test_bars_stay_in_their_tracks(meme: Record) -> None:
     widths = [
         float(found[1])
         for style in _styles(_page(meme), "width:")
@@ -151,7 +150,7 @@ def test_bars_stay_in_their_tracks(meme: Meme) -> None:
     assert sum(width == 50 for _, width in lefts) == len(SPECS)
 
 
-def test_a_value_that_rounds_to_nothing_has_no_sign_of_its_own(meme: Meme) -> None:
+def test_a_value_that_rounds_to_nothing_has_no_sign_of_its_own(meme: Record) -> None:
     task = TaskExplanation(
         "mood",
         {"bad": 0.5, "so-so": 0.3, "good": 0.2},
@@ -163,7 +162,7 @@ def test_a_value_that_rounds_to_nothing_has_no_sign_of_its_own(meme: Meme) -> No
     assert "HIMA text +0.00" in page.text and "−0.00" not in page.text
 
 
-def test_words_are_shaded_by_their_shares(meme: Meme) -> None:
+def test_words_are_shaded_by_their_shares(meme: Record) -> None:
     words = [("when", 0.1), ("the", 0.1), ("build", 0.5), ("is", 0.1), ("green", 0.1)]
     page = _page(meme, replace(explanation(SPECS), words=words))
     assert _styles(page, "--level") == [
@@ -173,20 +172,20 @@ def test_words_are_shaded_by_their_shares(meme: Meme) -> None:
     assert "even share of 5 words" in page.text and "as it was given" not in page.text
 
 
-def test_a_text_that_the_model_reads_otherwise_is_shown_both_ways(meme: Meme) -> None:
+def test_a_text_that_the_model_reads_otherwise_is_shown_both_ways(meme: Record) -> None:
     page = _page(meme, replace(explanation(SPECS), words=[("when", 0.5), ("the", 0.3)]))
     assert f"The text as it was given: {TEXT}" in page.text
 
 
-def test_long_texts_list_the_heaviest_words(meme: Meme) -> None:
+def test_long_texts_list_the_heaviest_words(meme: Record) -> None:
     words = [(f"w{index}", index / 5000) for index in range(100)]
     page = _page(meme, replace(explanation(SPECS), words=words))
     assert f"The {MAX_WORDS} words with most attention" in page.text
     assert "w99 2.0%" in page.text and "w79 " not in page.text.split("with most attention")[1]
 
 
-def test_what_is_missing_is_said(meme: Meme, folder: Path) -> None:
-    page = _page(replace(meme, image=None), explanation(SPECS, picture=False))
+def test_what_is_missing_is_said(meme: Record, folder: Path) -> None:
+    page = _page(replace(meme, picture=None), explanation(SPECS, picture=False))
     assert "The meme has no picture." in page.text and not page.all("img")
     page = _page(replace(meme, text=None), explanation(SPECS, text=None))
     assert "The meme has no text." in page.text and len(page.all("img")) == 2
@@ -199,7 +198,7 @@ def test_what_is_missing_is_said(meme: Meme, folder: Path) -> None:
     assert _page(meme).text.count("None: no reference is similar enough") == 2
 
 
-def test_neighbors_are_shown_as_far_as_the_table_knows_them(meme: Meme, references: MemeTable) -> None:
+def test_neighbors_are_shown_as_far_as_the_table_knows_them(meme: Record, references: SplitRows) -> None:
     neighbors = {
         "image": [
             neighbor("2", 0.875, 4, mood="good"),
@@ -221,12 +220,12 @@ def test_neighbors_are_shown_as_far_as_the_table_knows_them(meme: Meme, referenc
     assert len(page.all("strong")) == 1  # of the labels only `good` is the answer
 
 
-def test_neighbors_without_a_table_are_shown_by_their_ids(meme: Meme) -> None:
+def test_neighbors_without_a_table_are_shown_by_their_ids(meme: Record) -> None:
     page = _page(meme, explanation(SPECS, neighbors={"text": [neighbor("2", mood="good")]}))
     assert "not looked up id 2" in page.text and "--references names the recipe" in page.text
 
 
-def test_votes_are_told_by_graph(meme: Meme) -> None:
+def test_votes_are_told_by_graph(meme: Record) -> None:
     found = explanation(SPECS)
     text = _page(meme, found).text.replace("−", "-")
     for graph in ("image", "text"):
@@ -235,7 +234,7 @@ def test_votes_are_told_by_graph(meme: Meme) -> None:
             assert f"{name} : " + " , ".join(f"{label} {value:+.2f}" for label, value in by_value) in text
 
 
-def test_a_model_without_votes_tells_none(meme: Meme) -> None:
+def test_a_model_without_votes_tells_none(meme: Record) -> None:
     found = explanation(SPECS, neighbors={"text": [NeighborExplanation("2", 0.5, 0.5, {}, {"mood": "bad"})]})
     tasks = {name: replace(task, votes={}) for name, task in found.tasks.items()}
     page = _page(meme, replace(found, tasks=tasks))
@@ -243,7 +242,7 @@ def test_a_model_without_votes_tells_none(meme: Meme) -> None:
     assert "votes add" not in page.text
 
 
-def test_many_neighbors_stay_bounded(meme: Meme) -> None:
+def test_many_neighbors_stay_bounded(meme: Record) -> None:
     page = _page(meme, explanation(SPECS, neighbors={"text": _neighbors(MAX_NEIGHBORS + 10)}))
     assert page.text.count("similarity 0.") == MAX_NEIGHBORS + 1
     assert f"{MAX_NEIGHBORS - FIRST_NEIGHBORS} more" in page.text
@@ -252,13 +251,13 @@ def test_many_neighbors_stay_bounded(meme: Meme) -> None:
     assert f"the closest has similarity {0.9 - MAX_NEIGHBORS / 1000:.3f}" in page.text
 
 
-def test_many_classes_show_the_probable_ones_and_a_table_of_all(meme: Meme) -> None:
+def test_many_classes_show_the_probable_ones_and_a_table_of_all(meme: Record) -> None:
     labels = [f"class {index:02}" for index in range(40)]
     specs = task_specs({"many": labels, "labels": {"labels": labels, "kind": "multilabel"}})
     found = explanation(specs, labels=labels[:30])
     shares = found.tasks["many"].probabilities
     rarest = min(labels, key=lambda label: shares[label])
-    page = _page(replace(meme, labels={"many": [rarest]}), found, specs)
+    page = _page(meme, found, specs, truth={"many": [rarest]})
     assert f"{rarest} true {shares[rarest]:.1%}" in page.text  # what is true is shown, however improbable
     assert f"{40 - MAX_LABELS - 1} less probable labels are in the table alone" in page.text
     assert page.text.count("class 29 answer") == 1
@@ -278,8 +277,8 @@ def test_nothing_in_the_data_becomes_markup(folder: Path) -> None:
         contributions={HOSTILE: dict.fromkeys(task.probabilities, 1.0)},
         votes={HOSTILE: dict.fromkeys(task.probabilities, 1.0)},
     )
-    meme = Meme(HOSTILE, str(folder / "images" / "a.png"), f"text {HOSTILE}", {task.task: [label]})
-    page = MemePage("m.html", HOSTILE, meme, replace(found, tasks={task.task: hostile}), specs)
+    meme, truth = Record(HOSTILE, str(folder / "images" / "a.png"), f"text {HOSTILE}"), {task.task: [label]}
+    page = MemePage("m.html", HOSTILE, meme, truth, replace(found, tasks={task.task: hostile}), specs)
     for content in (
         render_meme(page, None, None, None, None),
         render_index(HOSTILE, [index_entry(page)]),
@@ -290,11 +289,11 @@ def test_nothing_in_the_data_becomes_markup(folder: Path) -> None:
         assert f"text {HOSTILE}" in parsed.text
 
 
-def test_texts_in_any_script_stay_in_their_place(meme: Meme) -> None:
+def test_texts_in_any_script_stay_in_their_place(meme: Record) -> None:
     for text in ("مرحبا بالعالم", "\u202eevil", "half a character \ud83d", "\x00\x1b", "a" * 5000):
         found = explanation(SPECS, text=text)
         content = render_meme(
-            MemePage("m.html", "Row 7", replace(meme, text=text), found, SPECS), None, None, None, None
+            MemePage("m.html", "Row 7", replace(meme, text=text), TRUTH, found, SPECS), None, None, None, None
         )
         content.encode("utf-8")
         page = Page(content)
@@ -302,9 +301,11 @@ def test_texts_in_any_script_stay_in_their_place(meme: Meme) -> None:
         assert words and all(entry["dir"] == "auto" for entry in words)
 
 
-def test_the_list_says_what_the_model_answered(meme: Meme) -> None:
+def test_the_list_says_what_the_model_answered(meme: Record) -> None:
     found = explanation(SPECS, mood=["good"], about=[], funny=["no"])
-    page = Page(render_index("Answers", [index_entry(MemePage("m.html", "Row 7", meme, found, SPECS))]))
+    page = Page(
+        render_index("Answers", [index_entry(MemePage("m.html", "Row 7", meme, TRUTH, found, SPECS))])
+    )
     probability = found.tasks["mood"].probabilities["good"]
     assert f"mood ✗ good {probability:.1%}; true: bad" in page.text
     assert "about ✗ none ; true: animals" in page.text and "funny no" in page.text
@@ -312,6 +313,6 @@ def test_the_list_says_what_the_model_answered(meme: Meme) -> None:
     assert TEXT in page.text and len(page.all("img")) == 1
 
 
-def test_a_picture_that_cannot_be_read_is_an_error(meme: Meme) -> None:
+def test_a_picture_that_cannot_be_read_is_an_error(meme: Record) -> None:
     with pytest.raises(ValueError, match=r"nowhere\.png"):
-        _page(replace(meme, image="nowhere.png"))
+        _page(replace(meme, picture="nowhere.png"))

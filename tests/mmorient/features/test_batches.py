@@ -7,19 +7,21 @@ import pytest
 import torch
 
 from mmorient.features.batches import FeatureCollator, MemeCollator, ahead
+from mmorient.tables.records import Record
 
 
 def test_features_are_padded_and_masked() -> None:
     rows = [
-        {
-            "features": {
+        Record(
+            "2",
+            features={
                 "token_features": torch.full((length, 3), float(length)),
                 "region_features": torch.ones(2, 4),
                 "image_embeds": torch.full((5,), float(length)),
                 "text_present": torch.tensor(length > 1),
             },
-            "labels": {"sentiment": length, "humour": -100},
-        }
+            labels={"sentiment": length, "humour": -100},
+        )
         for length in (1, 3)
     ]
     batch = FeatureCollator(["humour", "sentiment"])(rows)
@@ -41,11 +43,11 @@ def test_a_row_that_cannot_be_read_is_named_by_its_number_in_the_table() -> None
                 raise ValueError(f"row {row}: nothing to read")
         return {}
 
-    rows = [{"row": 7 + index, "image": None, "text": text, "labels": {}} for index, text in enumerate("ab")]
+    rows = [Record(str(7 + index), text=text) for index, text in enumerate("ab")]
     collator = MemeCollator(processor, [])  # type: ignore[arg-type]
     assert collator(rows) == {"labels": {}}
     with pytest.raises(ValueError, match=r"^row 8: nothing to read$"):
-        collator([rows[0], {**rows[1], "text": None}])
+        collator([rows[0], Record("8")])
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])

@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import datasets
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -31,6 +30,7 @@ from mmorient.features.fingerprints import encoder_fingerprint, row_keys
 from mmorient.features.shards import write_shard
 from mmorient.fitting.assemble import train_tokenizer
 from mmorient.samples.memes import draw_memes
+from mmorient.tables.records import Record
 from modeling_mmorient import MMOrientProcessor
 
 ROOT = Path(__file__).parents[3]
@@ -40,7 +40,7 @@ BATCH = 2
 
 
 @pytest.fixture
-def table(tmp_path: Path) -> datasets.Dataset:
+def table(tmp_path: Path) -> list[Record]:
     """Six rows: one without text, one without picture, the last two alike in picture but not in text."""
     generator = np.random.default_rng(0)
     paths: list[str | None] = [str(tmp_path / f"{number}.png") for number in range(5)]
@@ -49,12 +49,9 @@ def table(tmp_path: Path) -> datasets.Dataset:
     return make_table([*paths[:3], None, paths[4], paths[4]], TEXTS)
 
 
-def make_table(images: list[Any], texts: list[Any], first: int = 2) -> datasets.Dataset:
-    numbers = range(first, first + len(images))
-    labels = [{"sentiment": number % 3} for number in numbers]
-    return datasets.Dataset.from_dict(
-        {"row": list(numbers), "image": images, "text": texts, "labels": labels}
-    )
+def make_table(images: list[Any], texts: list[Any], first: int = 2) -> list[Record]:
+    rows = enumerate(zip(images, texts, strict=True), first)
+    return [Record(str(row), image, text, {"sentiment": row % 3}) for row, (image, text) in rows]
 
 
 @pytest.fixture
@@ -86,13 +83,13 @@ def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feature_cache, "SHARD_ROWS", BATCH)
 
 
-def compute(table: datasets.Dataset, model: Any, processor: Any, folder: Path, **tables: Any) -> Any:
+def compute(table: list[Record], model: Any, processor: Any, folder: Path, **tables: Any) -> Any:
     found = cached_features({"all": table, **tables}, model, processor, folder, BATCH, torch.device("cpu"))
     return found if tables else found["all"]
 
 
 def test_as_many_rows_as_asked_for_are_encoded_at_a_time(
-    table: datasets.Dataset, model: Any, processor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    table: list[Record], model: Any, processor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Threads share the rows of a batch, and none computes with more than one thread."""
     lengths, threads = [], set()
@@ -130,7 +127,7 @@ def counting(model: Any) -> Iterator[list[int]]:
     hook.remove()
 
 
-def rows_computed(table: datasets.Dataset, model: Any, processor: Any, folder: Path) -> int:
+def rows_computed(table: list[Record], model: Any, processor: Any, folder: Path) -> int:
     with counting(model) as seen:
         compute(table, model, processor, folder)
     return sum(seen)
@@ -142,14 +139,14 @@ def files(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("kind", ["vision", "joint"])
 def test_features_from_the_cache_give_the_logits_of_the_raw_rows_in_their_order(
-    make_model: Callable[..., Any], table: datasets.Dataset, processor: Any, tmp_path: Path, kind: str
+    make_model: Callable[..., Any], table: list[Record], processor: Any, tmp_path: Path, kind: str
 ) -> None:
     if kind == "joint":
         processor = make_processor(joint_tokenizer=trained_tokenizer(), joint_max_length=12)
     model = make_model(kind, tasks=TASKS)
     rows = compute(table, model, processor, tmp_path / "cache")
     assert len(rows) == len(table)
-    raw = MemeCollator(processor, list(TASKS))([table[index] for index in range(len(table))])
+    raw = MemeCollator(processor, list(TASKS))(table)
     cached = FeatureCollator(list(TASKS))([rows[index] for index in range(len(table))])
     assert torch.equal(raw["labels"]["sentiment"], cached["labels"]["sentiment"])
     assert cached["image_present"].tolist() == [True, True, True, False, True, True]
@@ -157,7 +154,7 @@ def test_features_from_the_cache_give_the_logits_of_the_raw_rows_in_their_order(
         expected, found = model(**raw), model(**cached)
     torch.testing.assert_close(found.logits["sentiment"], expected.logits["sentiment"], atol=1e-5, rtol=0)
     torch.testing.assert_close(found.loss, expected.loss, atol=1e-5, rtol=0)
-    lengths = [len(rows[index]["features"]["token_features"]) for index in range(len(table))]
+    lengths = [len(rows[index].features["token_features"]) for index in range(len(table))]
     assert lengths[0] < lengths[2]
 
 
@@ -166,7 +163,7 @@ def test_features_from_the_cache_give_the_logits_of_the_raw_rows_in_their_order(
 )
 def test_a_branch_that_is_switched_off_does_without_its_features(
     make_model: Callable[..., Any],
-    table: datasets.Dataset,
+    table: list[Record],
     processor: Any,
     tmp_path: Path,
     options: dict[str, bool],
@@ -175,7 +172,7 @@ def test_a_branch_that_is_switched_off_does_without_its_features(
         options = {**options, "use_hima_stage2": False}
     model = make_model("vision", tasks=TASKS, **options)
     rows = compute(table, model, processor, tmp_path / "cache")
-    raw = MemeCollator(processor, list(TASKS))([table[index] for index in range(len(table))])
+    raw = MemeCollator(processor, list(TASKS))(table)
     cached = FeatureCollator(list(TASKS))([rows[index] for index in range(len(table))])
     with torch.no_grad():
         expected, found = model(**raw).logits["sentiment"], model(**cached).logits["sentiment"]
@@ -183,49 +180,54 @@ def test_a_branch_that_is_switched_off_does_without_its_features(
 
 
 def test_a_second_run_computes_nothing_whatever_the_labels_names_and_order_are(
-    table: datasets.Dataset, model: Any, processor: Any, tmp_path: Path
+    table: list[Record], model: Any, processor: Any, tmp_path: Path
 ) -> None:
     assert rows_computed(table, model, processor, tmp_path / "cache") == 6
     before = files(tmp_path / "cache")
     moved = tmp_path / "elsewhere.png"
-    moved.write_bytes(Path(table[0]["image"]).read_bytes())
+    moved.write_bytes(Path(table[0].image).read_bytes())
     order = [5, 4, 3, 2, 1, 0]
-    images = [table[row]["image"] for row in order[:-1]] + [str(moved)]
-    other = make_table(images, [table[row]["text"] for row in order], first=70)
+    images = [table[row].image for row in order[:-1]] + [str(moved)]
+    other = make_table(images, [table[row].text for row in order], first=70)
     with counting(model) as seen:
         rows = compute(other, model, processor, tmp_path / "cache")
     assert not seen and files(tmp_path / "cache") == before
     again = compute(table, model, processor, tmp_path / "cache")
     for place, row in enumerate(order):
-        for name, values in again[row]["features"].items():
-            assert torch.equal(values, rows[place]["features"][name])
-    assert [rows[row]["labels"] for row in range(6)] == other["labels"][:]
+        for name, values in again[row].features.items():
+            assert torch.equal(values, rows[place].features[name])
+    assert [rows[row].labels for row in range(6)] == [record.labels for record in other]
 
 
 def test_rows_that_tables_share_are_computed_once(
-    table: datasets.Dataset, model: Any, processor: Any, tmp_path: Path
+    table: list[Record], model: Any, processor: Any, tmp_path: Path
 ) -> None:
     with counting(model) as seen:
-        found = compute(table, model, processor, tmp_path / "cache", other=table.select([4, 1]))
+        found = compute(table, model, processor, tmp_path / "cache", other=[table[4], table[1]])
     assert sum(seen) == 6 and len(found["other"]) == 2
     assert torch.equal(
-        found["other"][0]["features"]["region_features"], found["all"][4]["features"]["region_features"]
+        found["other"][0].features["region_features"], found["all"][4].features["region_features"]
     )
 
 
 def test_only_rows_whose_picture_or_text_changed_are_computed_again(
-    table: datasets.Dataset, model: Any, processor: Any, tmp_path: Path
+    table: list[Record], model: Any, processor: Any, tmp_path: Path
 ) -> None:
     compute(table, model, processor, tmp_path / "cache")
-    Image.new("RGB", (8, 8), "green").save(str(table[0]["image"]))
+    Image.new("RGB", (8, 8), "green").save(str(table[0].image))
     assert rows_computed(table, model, processor, tmp_path / "cache") == 1
     texts = [*TEXTS[:-1], "another end"]
-    assert rows_computed(make_table(table["image"][:], texts), model, processor, tmp_path / "cache") == 1
+    assert (
+        rows_computed(
+            make_table([record.image for record in table], texts), model, processor, tmp_path / "cache"
+        )
+        == 1
+    )
     rows = compute(table, model, processor, tmp_path / "cache")
     raw = MemeCollator(processor, list(TASKS))([table[0]])
     with torch.no_grad():
         expected = model.encode(**{name: raw[name] for name in raw if name != "labels"})
-    torch.testing.assert_close(rows[0]["features"]["image_embeds"], expected.image_embeds[0])
+    torch.testing.assert_close(rows[0].features["image_embeds"], expected.image_embeds[0])
 
 
 def test_other_encoders_and_processors_have_other_fingerprints(
@@ -269,17 +271,17 @@ def test_other_encoders_and_processors_have_other_fingerprints(
     assert len(set(changed)) == len(changed) == 9
 
 
-def test_a_missing_text_is_not_an_empty_one_and_bytes_are_as_good_as_a_path(table: datasets.Dataset) -> None:
-    path = table[0]["image"]
+def test_a_missing_text_is_not_an_empty_one_and_bytes_are_as_good_as_a_path(table: list[Record]) -> None:
+    path = table[0].image
     content = Path(path).read_bytes()
     rows = [(path, ""), (path, None), (None, ""), (content, None)]
-    keys = row_keys([{"image": image, "text": text, "row": 1} for image, text in rows], "test")
+    keys = row_keys([Record("1", image, text) for image, text in rows], "test")
     assert len(set(keys)) == 3 and keys[1] == keys[3]
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.3, 0.7, 0.999])
 def test_a_file_cut_short_is_recognized_and_its_rows_are_computed_again(
-    table: datasets.Dataset,
+    table: list[Record],
     model: Any,
     processor: Any,
     tmp_path: Path,
@@ -299,9 +301,9 @@ def test_a_file_cut_short_is_recognized_and_its_rows_are_computed_again(
 
 def same(rows: Any, others: Any) -> bool:
     return all(
-        torch.equal(values, others[row]["features"][name])
+        torch.equal(values, others[row].features[name])
         for row in range(len(others))
-        for name, values in rows[row]["features"].items()
+        for name, values in rows[row].features.items()
     )
 
 
@@ -313,7 +315,7 @@ def flip(path: Path, place: int) -> None:
 
 @pytest.mark.parametrize("part", range(4))
 def test_a_flipped_bit_is_recognized_and_the_rows_are_computed_again(
-    table: datasets.Dataset,
+    table: list[Record],
     model: Any,
     processor: Any,
     tmp_path: Path,
@@ -339,11 +341,11 @@ def test_a_flipped_bit_is_recognized_and_the_rows_are_computed_again(
 
 
 def test_damage_in_the_middle_of_a_run_stops_it_and_the_next_one_computes_the_rows(
-    table: datasets.Dataset, model: Any, processor: Any, tmp_path: Path
+    table: list[Record], model: Any, processor: Any, tmp_path: Path
 ) -> None:
     rows = compute(table, model, processor, tmp_path / "cache")
     path, _ = rows.places[0]
-    expected = rows[0]["features"]["region_features"]
+    expected = rows[0].features["region_features"]
     with path.open("r+b") as file:  # the very file that the rows have mapped
         content = path.read_bytes()
         file.seek(content.index(expected.numpy().tobytes()[:16]) + 5)
@@ -352,11 +354,11 @@ def test_damage_in_the_middle_of_a_run_stops_it_and_the_next_one_computes_the_ro
         rows[0]
     assert rows_computed(table, model, processor, tmp_path / "cache") == BATCH
     again = compute(table, model, processor, tmp_path / "cache")
-    assert torch.equal(again[0]["features"]["region_features"], expected)
+    assert torch.equal(again[0].features["region_features"], expected)
 
 
 def test_files_under_each_others_names_lose_no_rows(
-    table: datasets.Dataset, model: Any, processor: Any, tmp_path: Path
+    table: list[Record], model: Any, processor: Any, tmp_path: Path
 ) -> None:
     """A file that is written later must not take the place of another one's rows."""
     expected = compute(table, model, processor, tmp_path / "cache")
@@ -371,7 +373,7 @@ def test_files_under_each_others_names_lose_no_rows(
 
 
 def test_files_without_checksums_are_computed_again(
-    table: datasets.Dataset, model: Any, processor: Any, tmp_path: Path
+    table: list[Record], model: Any, processor: Any, tmp_path: Path
 ) -> None:
     compute(table, model, processor, tmp_path / "cache")
     before = files(tmp_path / "cache")
@@ -385,7 +387,7 @@ def test_files_without_checksums_are_computed_again(
 
 
 def test_what_is_no_file_is_refused_and_a_link_to_nothing_removed(
-    table: datasets.Dataset, model: Any, processor: Any, tmp_path: Path
+    table: list[Record], model: Any, processor: Any, tmp_path: Path
 ) -> None:
     compute(table, model, processor, tmp_path / "cache")
     store = next((tmp_path / "cache").iterdir())
@@ -401,7 +403,7 @@ def test_what_is_no_file_is_refused_and_a_link_to_nothing_removed(
 
 
 def test_an_interrupted_run_is_resumed_with_the_rest_alone(
-    table: datasets.Dataset, model: Any, processor: Any, tmp_path: Path
+    table: list[Record], model: Any, processor: Any, tmp_path: Path
 ) -> None:
     compute(table, model, processor, tmp_path / "whole")
 
@@ -423,27 +425,28 @@ def test_an_interrupted_run_is_resumed_with_the_rest_alone(
 
 
 KILLED = """
-import sys, time
+import pickle, sys, time
+from pathlib import Path
 sys.path[:0] = [{root!r}, {tests!r}]
-import datasets, torch
+import torch
 from modeling_mmorient import MMOrientForMultitaskClassification, MMOrientProcessor
 from mmorient.features import cache as feature_cache
 feature_cache.SHARD_ROWS = 2
 model = MMOrientForMultitaskClassification.from_pretrained({model!r})
 model.encoders.text.register_forward_hook(lambda *_: time.sleep(0.7))
 feature_cache.cached_features(
-    {{"all": datasets.load_from_disk({table!r})}}, model, MMOrientProcessor.from_pretrained({model!r}),
-    {cache!r}, 2, torch.device("cpu"))
+    {{"all": pickle.loads(Path({table!r}).read_bytes())}}, model,
+    MMOrientProcessor.from_pretrained({model!r}), {cache!r}, 2, torch.device("cpu"))
 """
 
 
 @pytest.mark.slow
 def test_after_kill_9_whole_files_are_left_and_the_next_run_goes_on(
-    table: datasets.Dataset, model: Any, processor: Any, tmp_path: Path
+    table: list[Record], model: Any, processor: Any, tmp_path: Path
 ) -> None:
     model.save_pretrained(tmp_path / "model")
     processor.save_pretrained(tmp_path / "model")
-    table.save_to_disk(tmp_path / "table")
+    (tmp_path / "table").write_bytes(pickle.dumps(table))
     names = {name: str(tmp_path / name) for name in ("model", "table", "cache")}
     script = KILLED.format(root=str(ROOT), tests=str(ROOT / "tests"), **names)
     process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE)
@@ -463,11 +466,11 @@ def test_after_kill_9_whole_files_are_left_and_the_next_run_goes_on(
 
 
 def test_a_bad_row_is_named_as_its_table_does(
-    table: datasets.Dataset, model: Any, processor: Any, tmp_path: Path
+    table: list[Record], model: Any, processor: Any, tmp_path: Path
 ) -> None:
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no picture at all")
-    bad = make_table([table[0]["image"], str(broken)], ["fine", "bad"], first=40)
+    bad = make_table([table[0].image, str(broken)], ["fine", "bad"], first=40)
     with pytest.raises(ValueError, match=r"row 41 of the other rows: cannot read a picture .*broken\.png"):
         compute(table, model, processor, tmp_path / "cache", other=bad)
     broken.unlink()
@@ -477,30 +480,30 @@ def test_a_bad_row_is_named_as_its_table_does(
         MemeCollator(processor, list(TASKS))([bad[0], bad[1]])
 
 
-def test_nothing_random_is_drawn(table: datasets.Dataset, model: Any, processor: Any, tmp_path: Path) -> None:
+def test_nothing_random_is_drawn(table: list[Record], model: Any, processor: Any, tmp_path: Path) -> None:
     state = torch.get_rng_state()
     compute(table, model, processor, tmp_path / "cache")
     assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_rows_can_be_sent_to_a_data_loaders_processes(
-    table: datasets.Dataset, model: Any, processor: Any, tmp_path: Path
+    table: list[Record], model: Any, processor: Any, tmp_path: Path
 ) -> None:
     rows = compute(table, model, processor, tmp_path / "cache")
-    expected = rows[2]["features"]
+    expected = rows[2].features
     sent = pickle.dumps(rows)
     assert len(sent) < 5_000
-    for name, values in pickle.loads(sent)[2]["features"].items():
+    for name, values in pickle.loads(sent)[2].features.items():
         assert torch.equal(values, expected[name])
     loaded = cached_features(
         {"all": table}, model, processor, tmp_path / "other", BATCH, torch.device("cpu"), workers=1
     )["all"]
-    for name, values in loaded[2]["features"].items():
+    for name, values in loaded[2].features.items():
         assert torch.equal(values, expected[name])
 
 
 def test_a_second_run_waits_for_the_one_that_fills_the_cache(
-    table: datasets.Dataset, model: Any, processor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    table: list[Record], model: Any, processor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = tmp_path / "cache" / encoder_fingerprint(model, processor)
     store.mkdir(parents=True)
@@ -522,7 +525,7 @@ def test_a_second_run_waits_for_the_one_that_fills_the_cache(
 
 
 def test_rows_that_another_process_wrote_elsewhere_are_an_error(
-    table: datasets.Dataset, model: Any, processor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    table: list[Record], model: Any, processor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class TwoProcesses:
         process_index, num_processes, is_main_process, is_local_main_process = 0, 2, True, True

@@ -57,11 +57,11 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Path]
 def answers(recipe: list[str], output: Path, part: str) -> tuple[dict[str, Any], dict[str, list[int]]]:
     """Probabilities of the saved model for the raw rows of a part, and their labels."""
     data, _, _, training, *_ = parse_recipe(recipe)
-    rows = list(checked_splits(data, training.seed).parts[part].to_dataset())
+    rows = checked_splits(data, training.seed).parts[part].rows
     model, processor = AutoModel.from_pretrained(output), AutoProcessor.from_pretrained(output)
     with torch.no_grad():
         probabilities = model.probabilities(model(**raw_inputs(processor, rows)).logits)
-    return probabilities, {task: [row["labels"][task] for row in rows] for task in TASKS}
+    return probabilities, {task: [record.labels[task] for record in rows] for task in TASKS}
 
 
 def test_the_saved_model_gives_the_test_rows_the_score_that_was_reported(

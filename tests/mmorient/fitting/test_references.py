@@ -82,7 +82,7 @@ def test_no_training_row_meets_an_exact_copy_of_itself(tmp_path: Path) -> None:
     write(path, [*rows, {**rows[0], "image": "copy.png"}, rows[5], rows[0], {**rows[1], "text": "other"}])
     run = build_run(recipe)
     first = len(rows)
-    own = [list(run.trainer.train_dataset[row]["own_reference"]) for row in range(first + 4)]
+    own = [list(run.trainer.train_dataset[row].own_references) for row in range(first + 4)]
     assert own[0] == own[first] == own[first + 2] == [0, first, first + 2]
     assert own[5] == own[first + 1] == [5, first + 1]
     assert own[1] == [1] and own[first + 3] == [first + 3]
@@ -112,7 +112,7 @@ def test_copies_among_given_references_are_all_excluded(tmp_path: Path) -> None:
     rows = read(tmp_path / "memes" / "train.csv")
     write(tmp_path / "memes" / "known.csv", [rows[5], rows[7], rows[5]])
     run = build_run(parse_recipe([*recipe, "--references_file", "known.csv"]))
-    own = [list(run.trainer.train_dataset[row]["own_reference"]) for row in (5, 6, 7)]
+    own = [list(run.trainer.train_dataset[row].own_references) for row in (5, 6, 7)]
     assert own == [[0, 2], [], [1]]
     batch = run.trainer.data_collator([run.trainer.train_dataset[row] for row in (6, 7)])
     assert batch["own_reference"].tolist() == [[-1], [1]]
@@ -123,7 +123,7 @@ def test_references_of_another_table(tmp_path: Path) -> None:
     rows = read(tmp_path / "memes" / "train.csv")
     write(tmp_path / "memes" / "known.csv", [*rows[20:30], {**rows[3], "sentiment": ""}])
     run = build_run(parse_recipe([*recipe, "--references_file", "known.csv"]))
-    places = [list(run.trainer.train_dataset[row]["own_reference"]) for row in range(len(rows))]
+    places = [list(run.trainer.train_dataset[row].own_references) for row in range(len(rows))]
     assert places[20:30] == [[place] for place in range(10)] and places[3] == [10]
     assert not any(place for row, place in enumerate(places) if row != 3 and not 20 <= row < 30)
     run.trainer.fill_references(run.references, None)

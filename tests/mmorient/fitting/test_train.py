@@ -20,6 +20,7 @@ from mmorient.fitting.train import build_run
 from mmorient.recipes.recipe import parse_recipe
 from mmorient.samples.memes import draw_memes
 from mmorient.scoring.scores import baseline_scores
+from mmorient.tables.records import label_columns
 
 ROOT = Path(__file__).parents[3]
 RECIPE = "training/recipes/quickstart.yaml"
@@ -149,7 +150,7 @@ def frozen_recipe(folder: Path, rows: int = 72, **recipe: object) -> list[str]:
 def test_frozen_features_weights_and_baseline_are_those_of_the_right_rows(tmp_path: Path) -> None:
     run = build_run(parse_recipe(frozen_recipe(tmp_path)))
     trainer, processor = run.trainer, run.trainer.processing_class
-    labels = (run.tables[name]["labels"][:] for name in ("training", "validation"))
+    labels = (label_columns(run.tables[name]) for name in ("training", "validation"))
     majority = baseline_scores(trainer.model.config.task_specs, *labels)["majority"]
     tables = {
         name: list(csv.DictReader((tmp_path / "memes" / f"{name}.csv").open()))
@@ -164,10 +165,10 @@ def test_frozen_features_weights_and_baseline_are_those_of_the_right_rows(tmp_pa
             picture = tmp_path / "memes" / table[index]["image"]
             inputs = processor(images=[picture], text=[table[index]["text"]], return_tensors="pt")
             expected = trainer.model.encode(**inputs)
-            found = rows[index]["features"]
+            found = rows[index].features
             torch.testing.assert_close(found["image_embeds"], expected.image_embeds[0], atol=1e-4, rtol=1e-4)
             torch.testing.assert_close(found["text_embeds"], expected.text_embeds[0], atol=1e-4, rtol=1e-4)
-            assert rows[index]["labels"]["sarcasm"] == int(table[index]["sarcasm"] == "yes")
+            assert rows[index].labels["sarcasm"] == int(table[index]["sarcasm"] == "yes")
     share = sum(row["sarcasm"] == "yes" for row in tables["train"]) / len(tables["train"])
     weights = trainer.model.config.tasks["sarcasm"]["class_weights"]
     assert weights == pytest.approx([0.5 / (1 - share), 0.5 / share])

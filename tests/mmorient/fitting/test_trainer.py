@@ -14,11 +14,12 @@ from transformers import Trainer, TrainingArguments
 
 from mmorient.features.batches import FeatureCollator
 from mmorient.fitting.trainer import MultitaskTrainer
+from mmorient.tables.records import Record
 
 TASKS = {"sentiment": ["a", "b", "c"], "humour": ["no", "yes"]}
 
 
-def feature_rows(model: Any, count: int) -> list[dict[str, Any]]:
+def feature_rows(model: Any, count: int) -> list[Record]:
     config, generator = model.config, torch.Generator().manual_seed(0)
     widths = {"image_embeds": config.image_embed_dim, "text_embeds": config.text_embed_dim}
     rows = []
@@ -29,7 +30,7 @@ def feature_rows(model: Any, count: int) -> list[dict[str, Any]]:
         row["token_features"] = torch.randn(3 + index % 3, config.token_dim, generator=generator)
         # Partial on purpose: the known labels are spread unevenly over the batches.
         labels = {"sentiment": index % 3 if index < 5 else -100, "humour": index % 2 if index % 4 else -100}
-        rows.append({"features": row, "labels": labels})
+        rows.append(Record(str(index), labels=labels, features=row))
     return rows
 
 
@@ -142,6 +143,7 @@ sys.path[:0] = sys.argv[1:3]
 import torch
 from conftest import make_config
 from test_trainer import TASKS, MultitaskTrainer, train
+from mmorient.tables.records import Record
 from modeling_mmorient import MMOrientForMultitaskClassification
 
 folder, batch, steps, across = Path(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5]), sys.argv[6] == "across"

@@ -21,6 +21,7 @@ from mmorient.scoring.decision_fitting import fit_decisions
 from mmorient.scoring.scores import baseline_scores, mean_scores, metrics_of, score_table, scores
 from mmorient.scoring.task_predictions import TaskDecisions, TaskPredictions
 from mmorient.tables.labels import read_labels
+from mmorient.tables.records import Record
 from mmorient.tables.table import Table
 from modeling_mmorient.task_specs import TaskSpec, parse_tasks
 
@@ -121,7 +122,7 @@ def test_scores_stand_beside_the_mean_predictor_and_make_a_mean_with_classes() -
     low, high = results["mean_score_interval"]
     assert low < results["mean_score"] < high
     assert json.loads(json.dumps(results, allow_nan=False)) == results
-    labels = [{"age": value} for value in task.labels.tolist()]
+    labels = {"age": task.labels}
     baselines = baseline_scores({"age": SPEC}, labels, labels)
     known = task.labels[task.known]
     assert baselines == {"mean_predictor": {"age": pytest.approx(np.abs(known - known.mean()).mean())}}
@@ -208,7 +209,7 @@ def test_the_report_draws_values_and_residuals(tmp_path: Path) -> None:
     labels[:5] = NAN
     task = TaskPredictions.from_logits(spec, generator.normal(size=(30, 1)), labels)
     found = scores({"age": task}, resamples=20)
-    rows = [{"row": str(row), "image": None, "text": f"text {row}"} for row in range(30)]
+    rows = [Record(str(row), text=f"text {row}") for row in range(30)]
     split = ScoredSplit(
         "test",
         {"age": task},

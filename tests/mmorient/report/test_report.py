@@ -3,7 +3,7 @@
 import itertools
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,6 +14,7 @@ import pytest
 
 from mmorient.report.examples import MAX_THUMBNAILS
 from mmorient.report.report import RunReport, ScoredSplit, write_report
+from mmorient.tables.records import Record
 from tests.mmorient.conftest import draw
 from tests.mmorient.predictions_samples import Predictions, multi_label, single_label
 
@@ -56,14 +57,14 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
-def _rows(count: int, **values: Any) -> list[dict[str, Any]]:
-    return [{"row": index + 2, "image": None, "text": f"text {index}", **values} for index in range(count)]
+def _rows(count: int, **values: Any) -> list[Record]:
+    return [Record(**{"row": str(index + 2), "text": f"text {index}", **values}) for index in range(count)]
 
 
 def _split(
     *predictions: Predictions,
     name: str = "validation",
-    rows: Sequence[Mapping[str, Any]] | None = None,
+    rows: Sequence[Record] | None = None,
     **options: Any,
 ) -> ScoredSplit:
     count = len(predictions[0].known)
@@ -88,7 +89,7 @@ HISTORY = [
 @pytest.fixture
 def run(folder: Path) -> RunReport:
     """A run of a single-label and a multi-label task with two splits and pictures."""
-    rows = [{**row, "image": str(folder / "images" / "a.png")} for row in _rows(50)]
+    rows = _rows(50, picture=str(folder / "images" / "a.png"))
     scores = {
         "a": {"macro_f1": 0.5, "macro_f1_interval": [0.4, 0.6], "majority_macro_f1": 0.2, "rows": 50},
         "m": {"macro_f1": 0.25, "macro_f1_interval": [0.1, 0.4], "majority_macro_f1": 0.2, "rows": 50},
@@ -186,7 +187,7 @@ def test_the_same_run_gives_the_same_files(tmp_path: Path, run: RunReport) -> No
 
 def test_nothing_in_the_data_becomes_markup(tmp_path: Path) -> None:
     predictions = single_label(name=f"task {HOSTILE}", labels=(f"x {HOSTILE}", "y"))
-    rows = _rows(50, text=f"text {HOSTILE}", image=f"/no/{HOSTILE}.png")
+    rows = _rows(50, text=f"text {HOSTILE}", picture=f"/no/{HOSTILE}.png")
     split = _split(
         predictions,
         name=f"split {HOSTILE}",
@@ -215,7 +216,7 @@ def test_nothing_in_the_data_becomes_markup(tmp_path: Path) -> None:
 
 def test_texts_in_any_script_stay_in_their_place(tmp_path: Path) -> None:
     texts = ["مرحبا بالعالم", "👩‍👩‍👧‍👦🎉", "\u202eevil", "a" * 5000, "half a character \ud83d", "\x00\x1b"]
-    rows = [{"row": index, "image": None, "text": texts[index % len(texts)]} for index in range(50)]
+    rows = [Record(str(index), None, texts[index % len(texts)]) for index in range(50)]
     page, _, _ = _written(tmp_path, RunReport("A run", [_split(single_label(), rows=rows)]))
     quotes = [entry for entry in page.all("p") if entry.get("class") == "quote"]
     assert quotes and all(entry["dir"] == "auto" for entry in quotes)
@@ -240,7 +241,7 @@ def test_a_run_without_evaluation_says_so(tmp_path: Path, run: RunReport) -> Non
 
 def test_many_classes_labels_and_tasks_stay_bounded(tmp_path: Path, folder: Path) -> None:
     draw(1, size=400).save(folder / "images" / "large.png")
-    rows = [{**row, "image": str(folder / "images" / "large.png")} for row in _rows(100)]
+    rows = _rows(100, picture=str(folder / "images" / "large.png"))
     classes = tuple(f"class {index} with quite a long name" for index in range(30))
     tasks = [
         single_label("many", classes, rows=100),

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from mmorient.report.examples import TEXT_LENGTH, Example, choose_examples, shorten, show_row, thumbnail
+from mmorient.tables.records import Record
 from modeling_mmorient.task_specs import TaskSpec
 from tests.mmorient.predictions_samples import Predictions, multi_label, single_label
 
@@ -113,14 +114,14 @@ def test_what_is_no_picture_becomes_none(tmp_path: Path) -> None:
 
 
 def test_a_row_says_why_it_shows_no_picture() -> None:
-    assert show_row({"row": 2, "image": None, "text": None}) == {
-        "row": 2,
+    assert show_row(Record("2")) == {
+        "row": "2",
         "thumbnail": None,
         "missing": "no picture",
         "text": "",
     }
-    assert show_row({"row": 2, "image": b"text", "text": "t"})["missing"] == "picture cannot be read"
-    shown = show_row({"row": 2, "image": _file(Image.new("RGB", (5, 5)), "PNG"), "text": "t"})
+    assert show_row(Record("2", b"text", "t"))["missing"] == "picture cannot be read"
+    shown = show_row(Record("2", _file(Image.new("RGB", (5, 5)), "PNG"), "t"))
     assert shown["thumbnail"] and shown["missing"] is None
 
 

@@ -217,3 +217,22 @@ def test_errors_end_the_script_with_one_line(tmp_path: Path) -> None:
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert result.returncode == 1 and result.stdout == ""
     assert result.stderr.startswith("error: ") and "line 2: '0_0000' has 2 part(s)" in result.stderr
+
+
+def test_every_row_that_stops_a_score_is_listed_beside_the_predictions(folder: Path) -> None:
+    rows = [f"{n}.png,superb,politics,bad,0.5,0.3,0.2,politics,0.9,0.1," for n in range(30)]
+    write(folder / "out.csv", rows)
+    beside = folder / "out.csv.problems.csv"
+    with pytest.raises(ValueError, match=r"(?s)and 20 more.*All 30 rows .*out\.csv\.problems\.csv"):
+        score(folder)
+    assert len(beside.read_text().splitlines()) == 31 and "'superb'" in beside.read_text()
+    write(folder / "out.csv", [FAILED.replace("f.png", f"{n}.png") for n in range(12)])
+    with pytest.raises(ValueError, match=r"could not be predicted.*\n.*All 12 rows"):
+        score(folder)
+    assert (
+        beside.read_text().splitlines()[-1].startswith("not_predicted,")
+        and "no picture" in beside.read_text()
+    )
+    write(folder / "out.csv", ROWS)
+    score(folder)
+    assert not beside.exists()

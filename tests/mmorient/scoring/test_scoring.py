@@ -67,16 +67,16 @@ def test_logits_that_are_no_numbers_are_no_answer(broken: float) -> None:
 
 
 def test_the_majority_of_a_multilabel_task_is_that_of_each_label() -> None:
-    train = [{"a": [1, 0]}, {"a": [1, 1]}, {"a": [0, 0]}, {"a": [-100, -100]}]
-    validation = [{"a": [1, 1]}, {"a": [0, 0]}, {"a": [-100, -100]}]
+    train = {"a": [[1, 0], [1, 1], [0, 0], [-100, -100]]}
+    validation = {"a": [[1, 1], [0, 0], [-100, -100]]}
     # Always [1, 0]: F1 is 2/3 for the first label and 0 for the second.
     specs = parse_tasks({"a": {"labels": ["x", "y"], "kind": "multilabel"}})
     assert baseline_scores(specs, train, validation) == {"majority": {"a": pytest.approx(1 / 3)}}
 
 
 def test_the_majority_is_that_of_the_training_rows() -> None:
-    train = [{"a": 1}, {"a": 1}, {"a": 0}, {"a": -100}]
-    validation = [{"a": 0}, {"a": 0}, {"a": 1}, {"a": -100}]
+    train = {"a": [1, 1, 0, -100]}
+    validation = {"a": [0, 0, 1, -100]}
     expected = pytest.approx(f1_score([0, 0, 1], [1, 1, 1], average="macro"))
     assert baseline_scores({"a": TASKS["a"]}, train, validation) == {"majority": {"a": expected}}
 

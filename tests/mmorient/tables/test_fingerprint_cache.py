@@ -15,8 +15,8 @@ from filelock import FileLock
 from mmorient.recipes.arguments import DataArguments
 from mmorient.tables import fingerprint_cache
 from mmorient.tables.fingerprint_cache import FILE, LOCK, kept_fingerprints
-from mmorient.tables.memes import digest
 from mmorient.tables.picture_fingerprints import Fingerprint, fingerprint
+from mmorient.tables.records import digest
 from mmorient.tables.splits import read_splits
 from tests.mmorient.conftest import draw
 
@@ -238,8 +238,8 @@ def test_splits_from_kept_fingerprints_are_the_same(
     assert not seen
     for splits in (first, again):
         assert splits.duplicates == plain.duplicates
-        assert {name: digest(memes) for name, memes in splits.parts.items()} == {
-            name: digest(memes) for name, memes in plain.parts.items()
+        assert {name: digest(records.rows) for name, records in splits.parts.items()} == {
+            name: digest(records.rows) for name, records in plain.parts.items()
         }
 
 

@@ -18,7 +18,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from mmorient.recipes.arguments import DataArguments
-from mmorient.tables.memes import read_memes
+from mmorient.recipes.problem_kinds import PROBLEM_KINDS
+from mmorient.tables.fingerprint_cache import FingerprintCache
+from mmorient.tables.problems import stop_on_problems
+from mmorient.tables.records import RecordColumns, read_records
 from mmorient.tables.table import read_well_formed
 
 NAMES = ("t.csv", "t.tsv", "t.jsonl", "t.ndjson", "t.parquet", "t.xlsx", "t.CSV", "t", "t.json", "t.csv.gz")
@@ -84,13 +87,14 @@ def read(folder: Path, name: str, **options: Any) -> str:
     data = DataArguments(data_dir=str(folder), train_file=name, tasks=TASKS, **options)
     try:
         table = read_well_formed(name, folder, delimiter=data.delimiter, encoding=data.encoding)
-        memes = read_memes(table, data)
-        memes.to_dataset()
+        records = read_records(table, RecordColumns.of(data), FingerprintCache())
+        # What no recipe may allow.
+        stop_on_problems(records.problems, PROBLEM_KINDS)
     except ValueError as error:
         assert name in str(error) or "column" in str(error), error
         assert any(remedy in str(error).lower() for remedy in REMEDIES), error
         return str(error)
-    assert all(str(problem) for problem in memes.problems)
+    assert all(str(problem) for problem in records.problems)
     return "answer"
 
 

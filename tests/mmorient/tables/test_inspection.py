@@ -148,6 +148,7 @@ def test_the_command_names_the_file_that_lists_every_row_with_a_problem(
     listed = output / "problems.csv"
     assert "and 74 more" in printed and f"All 84 rows with their problems are listed in {listed}." in printed
     lines = listed.read_text().splitlines()
-    assert lines[-1] == f"missing_pictures,{folder / 'train.csv'},row 85,'no83.png'" and len(lines) == 85
+    said = f"there is no 'no83.png' in {folder / 'images'}"
+    assert lines[-1] == f"missing_pictures,{folder / 'train.csv'},row 85,{said}" and len(lines) == 85
     with pytest.raises(ValueError, match=r"(?s)and 74 more.*All 84 rows .* are listed in .*problems\.csv"):
         train([str(recipe)])

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from mmorient.kinds.cells import Label
 from mmorient.recipes.tasks import task_specs
 from mmorient.tables.labels import balanced_weights, read_labels
 from mmorient.tables.table import Table
@@ -96,14 +97,11 @@ def test_balanced_weights_make_every_class_weigh_the_same() -> None:
     specs = task_specs(
         {"humour": ["no", "yes"], "mood": ["a", "b", "c"], "about": {"labels": TOPICS, "kind": "multilabel"}}
     )
-    labels = [
-        {
-            "humour": int(i < 2),
-            "mood": -100 if i > 5 else i % 2,
-            "about": [-100] * 3 if i == 7 else [int(i < 2), 0, 1],
-        }
-        for i in range(8)
-    ]
+    labels: dict[str, list[Label]] = {
+        "humour": [int(i < 2) for i in range(8)],
+        "mood": [-100 if i > 5 else i % 2 for i in range(8)],
+        "about": [[-100] * 3 if i == 7 else [int(i < 2), 0, 1] for i in range(8)],
+    }
     weights = balanced_weights(labels, specs)
     assert weights["humour"] == pytest.approx([8 / 12, 8 / 4])
     assert weights["mood"] == pytest.approx([1, 1, 1])

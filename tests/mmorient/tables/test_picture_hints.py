@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from mmorient.tables.fingerprint_cache import FingerprintCache
 from mmorient.tables.picture_hints import near_misses
 from mmorient.tables.pictures import read_pictures
 from mmorient.tables.table import Table
@@ -46,11 +47,13 @@ def test_the_problem_of_missing_pictures_has_the_hints(folder: Path) -> None:
     draw(9).save(folder / "images" / "images" / "d.png")
     names = ["A.png", "B.PNG", "images/c.png", "d.png", "zz.png", "a.png"]
     table = Table("t", {"image": names}, range(len(names)))
-    (problem,) = read_pictures(table, "image", folder / "images").problems
+    (problem,) = read_pictures(table, "image", folder / "images", FingerprintCache()).problems
     assert "2 are there written a little differently: 'a.png' for 'A.png'." in problem.message
     assert (
         "1 are there without a folder that the name begins with: 'c.png' for 'images/c.png'."
         in problem.message
     )
     assert "1 are there in another folder: 'images/d.png' for 'd.png'." in problem.message
-    assert [finding.detail for finding in problem.findings] == [repr(name) for name in names[:5]]
+    assert [row.detail for row in problem.rows] == [
+        f"there is no {name!r} in {folder / 'images'}" for name in names[:5]
+    ]

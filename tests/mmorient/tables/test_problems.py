@@ -1,19 +1,37 @@
 """Problems: every row is listed in a file, and malformed rows are a problem like the others."""
 
 import csv
+import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from mmorient.recipes.arguments import DataArguments
+from mmorient.recipes.problem_kinds import PROBLEM_KINDS
 from mmorient.tables.inspection import inspection_report
-from mmorient.tables.problems import Finding, Problem, TableError, list_problems, stop_on_problems
+from mmorient.tables.problems import (
+    Problem,
+    RowProblem,
+    TableError,
+    list_problems,
+    listed_errors,
+    stop_on_problems,
+)
 from mmorient.tables.splits import checked_splits, read_splits
-from mmorient.tables.table import read_table
+from mmorient.tables.table import Table, read_table
 
-BAD = [Problem("empty_rows", "many", tuple(Finding("t.csv", f"row {n}", "é, \udcff\n") for n in range(84)))]
+BAD = [
+    Problem(
+        "empty_rows",
+        "many",
+        tuple(RowProblem("empty_rows", "t.csv", f"row {n}", "é, \udcff\n") for n in range(84)),
+    )
+]
 
 
 def listed(folder: Path) -> list[dict[str, str]]:
@@ -52,7 +70,7 @@ def data(folder: Path) -> Callable[..., DataArguments]:
 
 
 def test_malformed_rows_stop_with_the_files_lines_and_are_left_out_if_allowed(
-    data: Callable[..., DataArguments], tmp_path: Path
+    data: Callable[..., DataArguments], folder: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(TableError) as stopped:
         checked_splits(data(), 0, tmp_path / "out")
@@ -65,7 +83,7 @@ def test_malformed_rows_stop_with_the_files_lines_and_are_left_out_if_allowed(
     rows = listed(tmp_path / "out")
     assert [row["row"] for row in rows if row["problem"] == "malformed_rows"][-1] == "row 61 (line 80)"
     assert {row["problem"]: row["detail"] for row in rows[20:]} == {
-        "missing_pictures": "'zz.png'",
+        "missing_pictures": f"there is no 'zz.png' in {folder / 'images'}",
         "unknown_labels": "task 'mood': 'fine'",
     }
     allowed = data(allow=["malformed_rows", "missing_pictures", "unknown_labels"])
@@ -101,3 +119,68 @@ def test_who_needs_whole_tables_gets_them_or_an_error(folder: Path) -> None:
     (folder / "t.csv").write_text('text,mood\n"a\nb",good\nx\n')
     with pytest.raises(TableError, match=r"row 3 \(line 4\): it has 1 cell"):
         read_table("t.csv", folder)
+
+
+def test_all_that_no_recipe_may_allow_is_reported_together_and_listed(folder: Path) -> None:
+    """Also of rows that no `allow` covers every one is in the file; nothing is left for the next try."""
+    lines = [{"image": "../secret.png", "text": "x"} for _ in range(30)]
+    lines += [{"image": "a.png", "text": ["x"]} for _ in range(20)] + [{"image": 3, "text": "y"}]
+    lines += [{"image": "zz.png", "text": "z"}, {"image": "b.png", "text": "good", "mood": "bad"}]
+    content = "".join(json.dumps({"mood": "good", **line}) + "\n" for line in lines)
+    (folder / "train.jsonl").write_text(content + "no JSON\n")
+    data = DataArguments(
+        data_dir=str(folder),
+        train_file="train.jsonl",
+        tasks={"mood": ["bad", "good"]},
+        allow=list(PROBLEM_KINDS),
+        validation_share=0.2,
+    )
+    with pytest.raises(TableError) as stopped:
+        checked_splits(data, 0, folder / "out")
+    first, second, third, named = str(stopped.value).splitlines()
+    assert "lines 31, 32" in first and "have a list in column 'text'" in first and "and 10 more" in first
+    assert "line 51 have a int in column 'image'" in second
+    assert "name pictures outside" in third and "and 20 more" in third
+    assert "Or go on with" not in str(stopped.value)
+    assert named == f"All 53 rows with their problems are listed in {folder / 'out' / 'problems.csv'}."
+    kinds = Counter(row["problem"] for row in listed(folder / "out"))
+    assert kinds == {"outside_pictures": 30, "invalid_cells": 21, "missing_pictures": 1, "malformed_rows": 1}
+    assert [row["row"] for row in listed(folder / "out") if row["problem"] == "outside_pictures"] == [
+        f"line {number}" for number in range(1, 31)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "columns", "message", "rows"),
+    [
+        ("t.csv", None, "20 malformed row", 20),
+        ("t.parquet", {"image": [{"url": "x"}] * 20 + [None]}, r"holds records of \['url'\]", 20),
+    ],
+)
+def test_a_table_without_a_usable_row_is_listed_too(
+    folder: Path, name: str, columns: Any, message: str, rows: int
+) -> None:
+    if columns is None:
+        (folder / name).write_text("image,text,mood\n" + "x\n" * 20)
+    else:
+        pq.write_table(
+            pa.table({**columns, "text": ["x"] * 21, "mood": ["bad", "good", "bad"] * 7}), folder / name
+        )
+    data = DataArguments(
+        data_dir=str(folder), train_file=name, tasks={"mood": ["bad", "good"]}, allow=list(PROBLEM_KINDS)
+    )
+    with pytest.raises(TableError, match=rf"(?s){message}.*All {rows} rows .*out.problems\.csv"):
+        checked_splits(data, 0, folder / "out")
+    assert len(listed(folder / "out")) == rows
+
+
+def test_a_list_goes_with_the_error_that_it_belongs_to(folder: Path) -> None:
+    problem = Table("t", {}, range(2)).problem("invalid_cells", {0: "a list"}, "wrong")
+    with pytest.raises(TableError, match=r"(?s)wrong.*problems\.csv"), listed_errors(folder):
+        raise TableError("wrong", [problem])
+    assert len(listed(folder)) == 1
+    with pytest.raises(TableError, match=r"^of no row$"), listed_errors(folder):
+        raise TableError("of no row")
+    with listed_errors(folder):
+        pass
+    assert not (folder / "problems.csv").exists()

@@ -1,16 +1,16 @@
 """Which row went where: every row once, by its table and by its content, and nowhere but at home."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from mmorient.tables.memes import Memes, join_memes
+from mmorient.tables.records import Record, Records, join_records
 from mmorient.tables.split_rows import (
     SplitRow,
-    content_digests,
-    read_digest,
     read_split_rows,
+    record_digest,
     split_rows,
     write_splits,
 )
@@ -21,21 +21,23 @@ TASKS = {"mood": {"labels": ["bad", "good"]}}
 
 
 def test_digests_are_of_picture_and_text_whatever_the_file_is_called(
-    folder: Path, read: Callable[..., Memes]
+    folder: Path, read: Callable[..., Records]
 ) -> None:
     (folder / "images" / "copy.png").write_bytes((folder / "images" / "a.png").read_bytes())
     rows = "image,text,mood\na.png,x,bad\ncopy.png,x,good\nb.png,x,bad\na.png,y,bad\n,x,bad\na.png,,bad\n"
-    digests = content_digests(read(rows, tasks=TASKS))
+    digests = [record_digest(record) for record in read(rows, tasks=TASKS).rows]
     assert digests[0] == digests[1] and len(set(digests)) == 5
     picture = folder / "images" / "a.png"
-    assert read_digest(str(picture), "x") == read_digest(picture.read_bytes(), "x") == digests[0]
-    assert read_digest(None, "x") == digests[4] and read_digest(str(picture), None) == digests[5]
+    for unread in (str(picture), picture.read_bytes()):
+        assert record_digest(Record("2", unread, "x")) == digests[0]
+        assert record_digest(Record("2", unread)) == digests[5]
+    assert record_digest(Record("2", None, "x")) == digests[4]
 
 
-def test_every_row_stands_in_a_line_with_its_reference(folder: Path, read: Callable[..., Memes]) -> None:
-    memes = read("image,text,mood\na.png,x,bad\nb.png,y,bad\na.png,x,bad\n", tasks=TASKS)
+def test_every_row_stands_in_a_line_with_its_reference(folder: Path, read: Callable[..., Records]) -> None:
+    records = read("image,text,mood\na.png,x,bad\nb.png,y,bad\na.png,x,bad\n", tasks=TASKS)
     other = read("image,text,mood\na.png,x,bad\nc.png,z,bad\n", name="test.csv", tasks=TASKS)
-    lines = split_rows({"training": memes, "test": other}, "training")
+    lines = split_rows({"training": records, "test": other}, "training")
     assert [(line.split, line.table, line.row, line.reference) for line in lines] == [
         ("training", "table.csv", "2", "2"),
         ("training", "table.csv", "3", "3"),
@@ -43,7 +45,7 @@ def test_every_row_stands_in_a_line_with_its_reference(folder: Path, read: Calla
         ("test", "test.csv", "2", "2"),  # a copy of a row that is one
         ("test", "test.csv", "3", ""),
     ]
-    assert {line.reference for line in split_rows({"training": memes, "test": other}, None)} == {""}
+    assert {line.reference for line in split_rows({"training": records, "test": other}, None)} == {""}
     digest = write_splits(folder, lines)
     assert read_split_rows(folder, digest) == read_split_rows(folder, None) == lines
     assert read_split_rows(folder / "images", digest) is None
@@ -60,15 +62,15 @@ def test_every_row_stands_in_a_line_with_its_reference(folder: Path, read: Calla
     assert str(folder) not in (folder / "splits.csv").read_text()
 
 
-def test_rows_of_several_tables_keep_their_own_names(folder: Path, read: Callable[..., Memes]) -> None:
+def test_rows_of_several_tables_keep_their_own_names(folder: Path, read: Callable[..., Records]) -> None:
     parts = []
     for language in ("en", "zh"):
         (folder / language).mkdir()
         content = f"image,text,mood\na.png,{language},bad\n"
         parts.append(read(content, name=f"{language}/train.csv", tasks=TASKS))
-    labelled = tell_apart([memes.table for memes in parts])
-    joined = join_memes(
-        [type(memes)(**{**vars(memes), "table": table}) for memes, table in zip(parts, labelled, strict=True)]
+    labelled = tell_apart([records.table for records in parts])
+    joined = join_records(
+        [replace(records, table=table) for records, table in zip(parts, labelled, strict=True)]
     )
     lines = split_rows({"training": joined}, "training")
     assert [(line.table, line.row) for line in lines] == [("en/train.csv", "2"), ("zh/train.csv", "2")]

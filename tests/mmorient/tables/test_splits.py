@@ -11,6 +11,7 @@ import pytest
 from mmorient.recipes.arguments import DataArguments
 from mmorient.tables.duplicates import normalized_text
 from mmorient.tables.problems import TableError
+from mmorient.tables.records import Records, label_columns
 from mmorient.tables.splits import checked_splits, read_splits, stratify
 from tests.mmorient.conftest import draw
 
@@ -27,12 +28,16 @@ def arguments(folder: Path) -> Arguments:
     return make
 
 
-def load_splits(data: DataArguments, seed: int) -> dict[str, datasets.Dataset]:
-    return {name: memes.to_dataset() for name, memes in checked_splits(data, seed).parts.items()}
+def load_splits(data: DataArguments, seed: int) -> dict[str, Records]:
+    return checked_splits(data, seed).parts
 
 
-def texts(*parts: datasets.Dataset) -> list[list[str]]:
-    return [part["text"][:] for part in parts]
+def texts(*parts: Records) -> list[list[str | None]]:
+    return [[record.text for record in records.rows] for records in parts]
+
+
+def names(records: Records) -> list[str]:
+    return [record.row for record in records.rows]
 
 
 def test_a_file_of_its_own_is_used(folder: Path, arguments: Arguments) -> None:
@@ -46,7 +51,7 @@ def test_a_column_names_the_split_and_other_rows_are_counted(folder: Path, argum
     rows = ",one,bad,train\n,two,bad,dev\n,three,good,train\n,four,bad,test\n,five,bad,\n"
     (folder / "train.csv").write_text("image,text,mood,part\n" + rows)
     splits = read_splits(arguments(split_column="part", validation_split="dev"), 0)
-    assert [memes.texts for memes in splits.parts.values()] == [["one", "three"], ["two"]]
+    assert texts(*splits.parts.values()) == [["one", "three"], ["two"]]
     assert splits.unused == {"test": 1, "": 1}
     assert splits.parts["validation"].table.where([0]) == "row 3"
     with pytest.raises(TableError, match=r"the values \{'train': 2, 'dev': 1, 'test': 1, '': 1\}, not 'val'"):
@@ -77,21 +82,17 @@ def test_several_files_are_one_table_whose_rows_are_called_by_file_and_number(
     data = arguments(train_file=["one.csv", "two.jsonl"], validation_file="dev.csv", allow=["empty_rows"])
     splits = read_splits(data, 0)
     training = splits.parts["training"]
-    assert training.texts == ["one", "two", "three", "four"]
+    assert texts(training) == [["one", "two", "three", "four"]]
     assert training.table.numbers == ["one.csv:2", "one.csv:3", "two.jsonl:1", "two.jsonl:2"]
-    assert training.labels == {"mood": [0, 1, 0, -100]} and training.unknown == {"mood": {3: "fine"}}
-    assert [path and Path(path).name for path in training.pictures.values.to_pylist()] == [
-        "a.png",
-        None,
-        "b.png",
-        None,
-    ]
+    assert label_columns(training.rows) == {"mood": [0, 1, 0, -100]}
+    assert [record.unknown for record in training.rows] == [{}, {}, {}, {"mood": "fine"}]
+    pictures = [record.picture and Path(str(record.picture)).name for record in training.rows]
+    assert pictures == ["a.png", None, "b.png", None]
     kinds = {problem.kind: problem.message for problem in splits.problems}
     assert set(kinds) == {"unknown_labels", "empty_rows", "split_duplicates"}
     assert "two.jsonl" in kinds["unknown_labels"] and "line 2" in kinds["unknown_labels"]
     assert "row two.jsonl:1;" in kinds["split_duplicates"]
-    rows = training.to_dataset()
-    assert rows["row"][:] == training.table.numbers and rows["labels"][:][1] == {"mood": 1}
+    assert names(training) == training.table.numbers and training.rows[1].labels == {"mood": 1}
 
 
 def test_rows_of_files_of_one_name_are_called_by_their_folders_too(
@@ -105,9 +106,13 @@ def test_rows_of_files_of_one_name_are_called_by_their_folders_too(
     (folder / "dev.csv").write_text(HEADER + "b.png,five,bad\n")
     files = ["en/train.csv", "zh/train.csv"]
     splits = read_splits(arguments(train_file=files, validation_file="dev.csv"), 0)
-    names = splits.parts["training"].to_dataset()["row"][:]
-    assert names == ["en/train.csv:2", "en/train.csv:3", "zh/train.csv:2", "zh/train.csv:3"]
-    assert splits.parts["validation"].to_dataset()["row"][:] == ["2"]
+    assert names(splits.parts["training"]) == [
+        "en/train.csv:2",
+        "en/train.csv:3",
+        "zh/train.csv:2",
+        "zh/train.csv:3",
+    ]
+    assert names(splits.parts["validation"]) == ["2"]
     with pytest.raises(TableError, match="the same table: name it once"):
         read_splits(arguments(train_file=[*files, "en/../zh/train.csv"], validation_file="dev.csv"), 0)
 
@@ -130,16 +135,18 @@ def test_every_part_is_read_with_the_recipes_delimiter_and_encoding(
         (folder / f"{name}.csv").write_bytes(content.encode("cp1252"))
     files = {"validation_file": "dev.csv", "test_file": "test.csv", "references_file": "known.csv"}
     parts = read_splits(arguments(delimiter=";", encoding="cp1252", **files), 0).parts
-    assert [memes.texts[1] for memes in parts.values()] == ["train é", "dev é", "test é", "known é"]
+    assert [records.rows[1].text for records in parts.values()] == ["train é", "dev é", "test é", "known é"]
 
 
-def test_files_that_keep_pictures_in_different_ways_are_refused(folder: Path, arguments: Arguments) -> None:
+def test_files_may_keep_pictures_in_different_ways(folder: Path, arguments: Arguments) -> None:
     (folder / "one.csv").write_text(HEADER + "a.png,one,bad\n")
     picture = {"bytes": (folder / "images" / "b.png").read_bytes(), "path": None}
     table = {"image": [picture], "text": ["two"], "mood": ["good"]}
     datasets.Dataset.from_dict(table).to_parquet(folder / "two.parquet")
-    with pytest.raises(TableError, match="in different ways"):
-        read_splits(arguments(train_file=["one.csv", "two.parquet"]), 0)
+    (folder / "dev.csv").write_text(HEADER + "c.png,three,bad\n")
+    options = arguments(train_file=["one.csv", "two.parquet"], validation_file="dev.csv")
+    named, held = checked_splits(options, 0).parts["training"].rows
+    assert (named.image, held.image) == (str(folder / "images" / "a.png"), picture["bytes"])
 
 
 def test_three_parts_by_file_by_column_and_by_share(folder: Path, arguments: Arguments) -> None:
@@ -156,7 +163,7 @@ def test_three_parts_by_file_by_column_and_by_share(folder: Path, arguments: Arg
     for option in options:
         parts = load_splits(arguments(**option), 0)
         assert list(parts) == ["training", "validation", "test"]
-        held = [set(part["text"][:]) for part in parts.values()]
+        held = list(map(set, texts(*parts.values())))
         assert not (held[0] & held[1] or held[0] & held[2] or held[1] & held[2])
         sizes.append([len(part) for part in parts.values()])
     assert sizes == [[20, 20, 20], [16, 4, 20], [48, 12, 1], [36, 12, 12]]
@@ -207,8 +214,8 @@ def test_held_out_rows_have_no_like_among_the_others(folder: Path, arguments: Ar
     data = arguments(validation_share=0.2)
     train, held = load_splits(data, seed).values()
     assert len(train) + len(held) == 40 and 4 <= len(held) <= 14
-    for column, key in (("image", str), ("text", normalized_text)):
-        values = [{key(value) for value in part[column][:] if value} for part in (train, held)]
+    for key in (lambda row: row.picture, lambda row: row.text and normalized_text(row.text)):
+        values = [{key(record) for record in records.rows} - {None} for records in (train, held)]
         assert not values[0] & values[1]
     assert texts(*load_splits(data, seed).values()) == texts(train, held)
 
@@ -219,10 +226,10 @@ def test_held_out_rows_keep_their_order_and_follow_the_seed(folder: Path, argume
     first, again, other = (
         load_splits(arguments(validation_share=0.2), seed)["validation"] for seed in (1, 1, 2)
     )
-    assert first["text"][:] == again["text"][:] != other["text"][:]
-    assert first["text"][:] == sorted(first["text"][:])
+    assert texts(first) == texts(again) != texts(other)
+    assert names(first) == sorted(names(first), key=int)
     for held in (first, other):
-        assert sorted(row["mood"] for row in held["labels"]) == [0] * 9 + [1] * 3
+        assert sorted(label_columns(held.rows)["mood"]) == [0] * 9 + [1] * 3
 
 
 def test_rows_that_are_all_alike_leave_nothing_to_train_on(folder: Path, arguments: Arguments) -> None:

@@ -46,7 +46,7 @@ def test_blank_rows_and_cells_beyond_the_header_are_malformed(tmp_path: Path) ->
     table = read_well_formed("t.xlsx", tmp_path)
     assert table.cells("text") == ["a", "c"] and table.cells("mood") == [None, "good"]
     (problem,) = table.problems
-    assert [finding.row for finding in problem.findings] == ["row 3", "row 4"]
+    assert [found.row for found in problem.rows] == ["row 3", "row 4"]
     assert "it is blank" in problem.message and "beyond the last column 'None, beyond'" not in problem.message
     assert "beyond the last column 'beyond'" in problem.message
 

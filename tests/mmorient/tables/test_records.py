@@ -1,4 +1,4 @@
-"""Memes: cells to pictures, texts and labels; what is wrong with pictures stops, or is allowed."""
+"""Records: cells to pictures, texts and labels; what is wrong with pictures stops, or is allowed."""
 
 import io
 from collections.abc import Callable
@@ -11,14 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from mmorient.recipes.arguments import DataArguments
-from mmorient.tables.memes import Memes, digest, read_memes
+from mmorient.recipes.problem_kinds import PROBLEM_KINDS
 from mmorient.tables.problems import TableError, stop_on_problems
-from mmorient.tables.table import read_table
-from tests.mmorient.conftest import draw
+from mmorient.tables.records import Records, digest, has_problem, label_columns
+from tests.mmorient.conftest import draw, records_of
 
 HEADER = "image,text,other_text,mood\n"
 OPTIONS: dict[str, Any] = {"tasks": {"mood": ["bad", "good"]}, "text_columns": ["text", "other_text"]}
-Reader = Callable[..., Memes]
+Reader = Callable[..., Records]
 
 
 def png(seed: int) -> bytes:
@@ -27,18 +27,26 @@ def png(seed: int) -> bytes:
     return file.getvalue()
 
 
+def images(records: Records) -> list[str | bytes | None]:
+    return [record.image for record in records.rows]
+
+
+def unreadable(records: Records) -> list[int]:
+    return [row for row, record in enumerate(records.rows) if has_problem(record, "unreadable_pictures")]
+
+
 def test_rows_in_order_with_empty_cells_as_missing(read: Reader, folder: Path) -> None:
     content = 'a.png,"one, two",x,good\nb.png,,second choice,bad\nc.png,  ,,\n,NA,,good\n'
-    rows = read(HEADER + content, **OPTIONS).to_dataset()
-    assert rows["text"][:] == ["one, two", "second choice", None, "NA"]
+    records = read(HEADER + content, **OPTIONS)
+    assert [record.text for record in records.rows] == ["one, two", "second choice", None, "NA"]
     paths = [str((folder / "images" / name).resolve()) for name in ("a.png", "b.png", "c.png")]
-    assert rows["image"][:] == [*paths, None]
-    assert [row["mood"] for row in rows["labels"]] == [1, 0, -100, 1]
+    assert images(records) == [*paths, None]
+    assert label_columns(records.rows) == {"mood": [1, 0, -100, 1]}
 
 
 def test_the_digest_is_that_of_pictures_texts_and_labels_in_their_order(read: Reader, folder: Path) -> None:
     rows = ["a.png,x,,bad\n", "b.png,y,,good\n"]
-    first = digest(read(HEADER + "".join(rows), **OPTIONS))
+    first = digest(read(HEADER + "".join(rows), **OPTIONS).rows)
     others = {
         "order": rows[::-1],
         "label": [rows[0], "b.png,y,,bad\n"],
@@ -46,15 +54,15 @@ def test_the_digest_is_that_of_pictures_texts_and_labels_in_their_order(read: Re
         "picture": [rows[0], "c.png,y,,good\n"],
         "no picture": [rows[0], ",y,,good\n"],
     }
-    found = {name: digest(read(HEADER + "".join(lines), **OPTIONS)) for name, lines in others.items()}
+    found = {name: digest(read(HEADER + "".join(lines), **OPTIONS).rows) for name, lines in others.items()}
     assert len({first, *found.values()}) == 1 + len(others)
     # Not of the files' names, but of what is in them.
     (folder / "images").rename(folder / "moved")
     (folder / "moved" / "b.png").rename(folder / "moved" / "renamed.png")
     moved = HEADER + rows[0] + "renamed.png,y,,good\n"
-    assert digest(read(moved, image_dir="moved", **OPTIONS)) == first
+    assert digest(read(moved, image_dir="moved", **OPTIONS).rows) == first
     draw(9).save(folder / "moved" / "renamed.png")
-    assert digest(read(moved, image_dir="moved", **OPTIONS)) != first
+    assert digest(read(moved, image_dir="moved", **OPTIONS).rows) != first
 
 
 BROKEN: dict[str, bytes] = {
@@ -81,9 +89,9 @@ def test_pictures_that_cannot_be_read_stop_the_run_by_name(
         TableError, match=r"rows 3, 4 have pictures that cannot be read \(broken.png: .*allow"
     ):
         read(table, **OPTIONS)
-    memes = read(table, allow=["unreadable_pictures"], **OPTIONS)
-    assert list(memes.pictures.unreadable) == [1, 2]
-    assert [image is None for image in memes.to_dataset()["image"]] == [False, True, True]
+    records = read(table, allow=["unreadable_pictures"], **OPTIONS)
+    assert unreadable(records) == [1, 2]
+    assert [image is None for image in images(records)] == [False, True, True]
 
 
 @pytest.mark.parametrize(
@@ -93,8 +101,8 @@ def test_names_that_match_no_file_stop_the_run(read: Reader, name: str) -> None:
     content = f"{HEADER}a.png,x,,bad\n{name},y,,good\n"
     with pytest.raises(TableError, match=r"row 3 name pictures that are not in .*, 1 of 2 .*`image_dir`"):
         read(content, **OPTIONS)
-    images = read(content, allow=["missing_pictures"], **OPTIONS).to_dataset()["image"]
-    assert [image is None for image in images] == [False, True]
+    found = images(read(content, allow=["missing_pictures"], **OPTIONS))
+    assert [image is None for image in found] == [False, True]
 
 
 @pytest.mark.parametrize(
@@ -120,9 +128,9 @@ def test_rows_with_neither_picture_nor_text_stop_the_run_or_are_left_out(read: R
     content = HEADER + "a.png,,,bad\n,,,good\n,imgflip.com,,good\n,word,,good\n"
     with pytest.raises(TableError, match="rows 3, 4 have neither picture nor text"):
         read(content, **OPTIONS)
-    memes = read(content, allow=["empty_rows"], **OPTIONS)
-    assert memes.left_out == 2 and memes.table.where([0, 1]) == "rows 2, 5"
-    assert memes.to_dataset()["text"][:] == [None, "word"]
+    records = read(content, allow=["empty_rows"], **OPTIONS)
+    assert records.left_out == 2 and records.table.where([0, 1]) == "rows 2, 5"
+    assert [record.text for record in records.rows] == [None, "word"]
     with pytest.raises(TableError, match="no row has a usable picture or a text"):
         read(HEADER + ",,,bad\n", allow=["empty_rows"], **OPTIONS)
 
@@ -179,8 +187,8 @@ def test_numbers_are_texts_and_not_a_number_is_none(read: Reader, folder: Path) 
     columns = {"image": ["a.png", "b.png"], "text": [2.5, float("nan")], "mood": ["bad", "good"]}
     pq.write_table(pa.table(columns), folder / "t.parquet")
     content = (folder / "t.parquet").read_bytes()
-    memes = read(content, name="t.parquet", tasks=OPTIONS["tasks"])
-    assert memes.texts == ["2.5", None]
+    records = read(content, name="t.parquet", tasks=OPTIONS["tasks"])
+    assert [record.text for record in records.rows] == ["2.5", None]
 
 
 def pictures_as_features() -> datasets.Dataset:
@@ -197,28 +205,24 @@ def test_pictures_inside_the_table_are_used_as_they_are(folder: Path, name: str)
     else:
         pictures_as_features().to_parquet(str(folder / name))
     data = DataArguments(data_dir=str(folder), tasks=OPTIONS["tasks"], allow=["unreadable_pictures"])
-    memes = read_memes(read_table(name, folder), data)
-    assert list(memes.pictures.unreadable) == [2] and memes.pictures.names[1] is None
-    assert memes.to_dataset()["image"][:] == [png(1), None, None]
-    assert memes.select([1, 0]).to_dataset()["image"][:] == [None, png(1)]
+    records = records_of(name, folder, data)
+    assert unreadable(records) == [2] and not records.rows[1].problems
+    assert images(records) == [png(1), None, None]
+    assert images(records.select([1, 0])) == [None, png(1)]
     with pytest.raises(TableError, match="row 2 have pictures that cannot be read"):
-        stop_on_problems(memes.problems, [])
+        stop_on_problems(records.problems, [])
 
 
 def test_bytes_without_a_feature_are_pictures_too(folder: Path) -> None:
     pq.write_table(pa.table({"image": [png(1)], "text": ["x"], "mood": ["bad"]}), folder / "t.parquet")
     data = DataArguments(data_dir=str(folder), tasks=OPTIONS["tasks"])
-    assert read_memes(read_table("t.parquet", folder), data).to_dataset()["image"][:] == [png(1)]
+    assert images(records_of("t.parquet", folder, data)) == [png(1)]
 
 
 @pytest.mark.parametrize(
     ("pictures", "message"),
     [
         ([{"bytes": None, "path": "../secret.png"}], "outside"),
-        (
-            [{"bytes": b"x", "path": None}, {"bytes": None, "path": "a.png"}],
-            "some pictures whole and names others",
-        ),
         ([{"url": "https://host/a.png"}], r"holds records of \['url'\]"),
         ([7], "have a int in column 'image'"),
     ],
@@ -228,12 +232,21 @@ def test_records_that_are_no_pictures_are_refused(folder: Path, pictures: list[A
     pq.write_table(pa.table(columns), folder / "t.parquet")
     data = DataArguments(data_dir=str(folder), tasks=OPTIONS["tasks"])
     with pytest.raises(TableError, match=message):
-        read_memes(read_table("t.parquet", folder), data)
+        stop_on_problems(records_of("t.parquet", folder, data).problems, PROBLEM_KINDS)
 
 
 def test_paths_inside_features_are_sought_in_the_picture_folder(folder: Path) -> None:
     columns = {"image": [{"bytes": None, "path": "a.png"}], "text": ["x"], "mood": ["bad"]}
     pq.write_table(pa.table(columns), folder / "t.parquet")
     data = DataArguments(data_dir=str(folder), tasks=OPTIONS["tasks"])
-    images = read_memes(read_table("t.parquet", folder), data).to_dataset()["image"][:]
-    assert images == [str((folder / "images" / "a.png").resolve())]
+    assert images(records_of("t.parquet", folder, data)) == [str((folder / "images" / "a.png").resolve())]
+
+
+def test_a_column_may_hold_some_pictures_and_name_others(folder: Path) -> None:
+    pictures = [{"bytes": png(1), "path": "x.png"}, {"bytes": None, "path": "a.png"}, None]
+    columns = {"image": pictures, "text": ["x", "y", "z"], "mood": ["bad", "good", "bad"]}
+    pq.write_table(pa.table(columns), folder / "t.parquet")
+    data = DataArguments(data_dir=str(folder), tasks=OPTIONS["tasks"])
+    records = records_of("t.parquet", folder, data)
+    assert images(records) == [png(1), str((folder / "images" / "a.png").resolve()), None]
+    assert not records.problems and all(record.fingerprint for record in records.rows[:2])

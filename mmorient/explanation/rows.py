@@ -1,0 +1,55 @@
+"""The rows that explanations are of, and the references that they name."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from mmorient.kinds.cells import is_labelled
+from mmorient.tables.records import Record, Records
+from modeling_mmorient.explanation import NeighborExplanation
+from modeling_mmorient.task_kinds import kind_of
+from modeling_mmorient.task_specs import TaskSpec
+
+
+@dataclass(frozen=True)
+class SplitRows:
+    """The rows of a recipe's split, by name and with the names of their labels.
+
+    Args:
+        records: The rows.
+        specs: The recipe's tasks.
+    """
+
+    records: Records
+    specs: Mapping[str, TaskSpec]
+
+    def truth(self, record: Record) -> dict[str, list[str]]:
+        """By task the labels that a row has; tasks that it is not labelled for are left out."""
+        return {
+            task: kind_of(self.specs[task]).names(self.specs[task], label)
+            for task, label in record.labels.items()
+            if is_labelled(label)
+        }
+
+    def find(self, name: str) -> Record | None:
+        """The row of that name (its number, or `file:row` where the rows are of several files)."""
+        return self._by_name.get(name)
+
+    def is_other(self, record: Record, neighbor: NeighborExplanation) -> bool:
+        """Whether a row has other labels than the reference of its name, and can hardly be that reference.
+
+        Tasks that only one of them is labelled for say nothing.
+        """
+        truth = self.truth(record)
+        known = {task: neighbor_labels(neighbor, task) for task in neighbor.labels}
+        return any(set(known[task]) != set(truth[task]) for task in known.keys() & truth.keys())
+
+    @cached_property
+    def _by_name(self) -> dict[str, Record]:
+        return {record.row: record for record in self.records.rows}
+
+
+def neighbor_labels(neighbor: NeighborExplanation, task: str) -> list[str]:
+    """What is known of a neighbour for one task that it is labelled for."""
+    labels = neighbor.labels[task]
+    return [labels] if isinstance(labels, str) else list(labels)
