@@ -24,7 +24,7 @@ DTYPES: dict[str, tuple[tuple[torch.dtype, ...], str]] = {
     "floats": (FLOATS, "a floating-point dtype, such as float32"),
     "ids": (IDS, "int64"),
     "mask": ((torch.bool, *INTEGERS, *FLOATS), "bool, or numbers 0 and 1"),
-    "places": (INTEGERS, "int64"),
+    "indices": (INTEGERS, "int64"),
     "bool": ((torch.bool,), "bool"),
     "int64": ((torch.int64,), "int64"),
 }
@@ -44,7 +44,7 @@ INPUTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "region_mask": ("mask", ("batch_size", "regions")),
     "token_features": ("floats", ("batch_size", "tokens", "width")),
     "task_features": ("floats", ("batch_size", "task_feature_dim")),
-    "own_reference": ("places", ("batch_size",)),
+    "own_reference": ("indices", ("batch_size",)),
 }
 # Of each modality, what a picture or a text can be given as, and what says which rows have one.
 MODALITIES = (
@@ -221,13 +221,13 @@ def gather_id_checks(
     )
 
 
-def gather_place_checks(checks: ValueChecks, own_reference: torch.Tensor, references: int) -> None:
-    """Conditions on places among so many references, or -1."""
+def gather_index_checks(checks: ValueChecks, own_reference: torch.Tensor, references: int) -> None:
+    """Conditions on indices of so many references, or -1."""
     wrong = (own_reference < -1) | (own_reference >= references)
     checks.add(
         wrong,
         lambda: (
-            f"`own_reference` has the value {own_reference[wrong][0].item()}: the references' places are "
+            f"`own_reference` has the value {own_reference[wrong][0].item()}: the references' indices are "
             f"0 to {references - 1}, and -1 stands for none."
         ),
     )

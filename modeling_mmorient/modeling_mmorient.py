@@ -10,10 +10,10 @@ from .answers import AnsweringModel
 from .configuration_mmorient import MMOrientConfig
 from .encoders import FeatureEncoders
 from .feature_inputs import FeatureInputs, RawInputs, as_arguments
-from .features import EncodedFeatures, GraphNeighbors
+from .features import EncodedFeatures
 from .global_batch import GlobalBatch
 from .hima import HierarchicalAttention
-from .input_checks import ValueChecks, can_look, check_inputs, gather_place_checks
+from .input_checks import ValueChecks, can_look, check_inputs, gather_index_checks
 from .label_checks import check_counts, check_labels
 from .modality_dropout import ModalityDropout
 from .multitask import MultifeatureLearner, MultitaskHeads, UncertaintyWeighting, checked_loss
@@ -72,6 +72,8 @@ class MMOrientModel(MMOrientPreTrainedModel):
     ) -> MMOrientModelOutput | tuple[Any, ...]:
         """Fuse the features of a batch.
 
+        The paper's figure: features, HIMA and the relation layers beside each other, [HIMA ; CMRL ; a].
+
         Every modality is given raw, as precomputed features, or in part as both: features win, and an
         encoder runs only for what is still missing. A modality of which nothing is given counts as
         missing in all rows.
@@ -120,65 +122,51 @@ class MMOrientModel(MMOrientPreTrainedModel):
             text_present,
             task_features,
         )
-        fused = self._fuse(
-            raw, given, own_reference, value_checks or ValueChecks(), output_graph_health, gather_batch
-        )
-        if output_hidden_states is None:
-            output_hidden_states = self.config.output_hidden_states
-        if output_attentions is None:
-            output_attentions = self.config.output_attentions
-        hidden = fused.features if output_hidden_states else None
-        attended = fused.attended if output_attentions else None
-        found = fused.related.neighbors if fused.related is not None and output_neighbors else None
-        return MMOrientModelOutput(
-            pooler_output=fused.vectors,
-            region_features=None if hidden is None else hidden.region_features,
-            token_features=None if hidden is None else hidden.token_features,
-            region_attention=None if attended is None else attended.region_attention,
-            token_attention=None if attended is None else attended.token_attention,
-            graph_health=None if fused.related is None else fused.related.health,
-            neighbors=found,
-            references=None if found is None else fused.references,
-        )
-
-    def _fuse(
-        self,
-        raw: RawInputs,
-        given: FeatureInputs,
-        own_reference: torch.Tensor | None,
-        checks: ValueChecks,
-        output_health: bool,
-        gather_batch: bool,
-    ) -> FusedFeatures:
-        """The paper's figure: features, HIMA and the relation graphs beside each other, [HIMA ; CMRL ; a]."""
-        like = check_inputs({**as_arguments(raw, given), "own_reference": own_reference})
-        self.check_device(like)
-        references, g = self.references_in_use(like.device)
-        if own_reference is not None:
-            own_reference = own_reference.long()
-            if references is not None and can_look(own_reference):
-                gather_place_checks(checks, own_reference, len(references))
+        checks = value_checks or ValueChecks()
+        references, g = self._references_for(raw, given, own_reference, checks)
         encoded = self.feature_encoders(raw, given, self.feature_dtype, checks)
-        if own_reference is None:
-            own_reference = self._copies(references, encoded)
         features = self.modality_dropout(encoded)
-        batch = None
-        if self.training and gather_batch:
-            batch = GlobalBatch(len(features.image_present), features.image_present.device)
+        # In distributed training, what HIMA's stage 2 and the graphs of a batch span.
+        several = self.training and gather_batch
+        batch = GlobalBatch(len(features.image_present), features.image_present.device) if several else None
         attended = related = None
         if self.hima is not None:
             attended = self.hima(features, batch, g)
         if self.relations is not None:
-            related = self.relations(features, references, own_reference, batch, output_health)
+            own = self._own_references(own_reference, references, encoded)
+            related = self.relations(features, references, own, batch, output_graph_health)
         branches = [branch.vectors for branch in (attended, related) if branch is not None]
         if features.task_features is not None:
             branches.append(features.task_features)
-        return FusedFeatures(torch.cat(branches, -1), encoded, attended, related, references)
+        return MMOrientModelOutput.of(
+            FusedFeatures(torch.cat(branches, -1), encoded, attended, related, references),
+            self.config.output_hidden_states if output_hidden_states is None else output_hidden_states,
+            self.config.output_attentions if output_attentions is None else output_attentions,
+            output_neighbors,
+        )
 
-    def _copies(self, references: SearchedReferences | None, encoded: EncodedFeatures) -> torch.Tensor | None:
-        """The references that a training batch's rows are themselves, where nobody says which."""
-        searched = self.training and self.relations is not None and self.config.graph_scope == "bank"
-        return find_copies(references, encoded) if searched and references is not None else None
+    def _references_for(
+        self, raw: RawInputs, given: FeatureInputs, own_reference: torch.Tensor | None, checks: ValueChecks
+    ) -> tuple[SearchedReferences | None, dict[str, Any] | None]:
+        """The references on the inputs' device and stage 2's g over them, once the inputs are checked."""
+        like = check_inputs({**as_arguments(raw, given), "own_reference": own_reference})
+        self.check_device(like)
+        references, g = self.references_in_use(like.device)
+        if own_reference is not None and references is not None and can_look(own_reference):
+            gather_index_checks(checks, own_reference.long(), len(references))
+        return references, g
+
+    def _own_references(
+        self,
+        own_reference: torch.Tensor | None,
+        references: SearchedReferences | None,
+        encoded: EncodedFeatures,
+    ) -> torch.Tensor | None:
+        """The references that rows are themselves: where nobody says which, in training their copies."""
+        if own_reference is not None:
+            return own_reference.long()
+        searched = self.training and self.config.graph_scope == "bank" and references is not None
+        return find_copies(references, encoded) if searched else None
 
 
 class MMOrientForMultitaskClassification(AnsweringModel, MMOrientPreTrainedModel):
@@ -271,7 +259,10 @@ class MMOrientForMultitaskClassification(AnsweringModel, MMOrientPreTrainedModel
             value_checks=checks,
             return_dict=True,
         )
-        logits, neighbors = self._answer(fused, output_neighbors)
+        logits = self.heads(self.learner(fused.pooler_output))
+        votes: dict[str, GraphVotes] = {}
+        if self.votes is not None:
+            logits, votes = self.votes(logits, fused.references, fused.neighbors)
         loss = None
         if labels is not None:
             loss = checked_loss(self.heads.specs, logits, labels, num_items_in_batch, self.loss_weighting)
@@ -283,20 +274,7 @@ class MMOrientForMultitaskClassification(AnsweringModel, MMOrientPreTrainedModel
             region_attention=fused.region_attention,
             token_attention=fused.token_attention,
             graph_health=fused.graph_health,
-            neighbors=neighbors,
+            neighbors=describe_neighbors(fused.references, fused.neighbors, votes)
+            if output_neighbors
+            else None,
         )
-
-    def _answer(
-        self, fused: MMOrientModelOutput, describe: bool
-    ) -> tuple[dict[str, torch.Tensor], dict[str, GraphNeighbors] | None]:
-        """The tasks' logits, with the votes, and (`describe`) what the neighbours of each graph counted."""
-        logits = self.heads(self.learner(fused.pooler_output))
-        votes: dict[str, GraphVotes] = {}
-        if self.votes is not None:
-            logits, votes = self.votes(logits, fused.references, fused.neighbors)
-        if fused.references is None or fused.neighbors is None or not describe:
-            return logits, None
-        return logits, {
-            graph: describe_neighbors(fused.references, found, votes.get(graph))
-            for graph, found in fused.neighbors.items()
-        }

@@ -17,6 +17,25 @@ from .searched_references import SearchedReferences
 
 
 @dataclass
+class FusedFeatures:
+    """What comes together in [`MMOrientModel`].
+
+    Args:
+        vectors: [HIMA ; CMRL ; a], (B, fused_dim).
+        features: As the encoders gave them.
+        attended: HIMA's; None without it.
+        related: The relation graphs'; None without them.
+        references: Among which neighbours were found; None where there are none.
+    """
+
+    vectors: torch.Tensor
+    features: EncodedFeatures
+    attended: AttentionFeatures | None
+    related: RelationFeatures | None
+    references: SearchedReferences | None
+
+
+@dataclass
 class MMOrientModelOutput(ModelOutput):
     """Output of [`MMOrientModel`].
 
@@ -46,6 +65,25 @@ class MMOrientModelOutput(ModelOutput):
     neighbors: dict[str, Neighbors] | None = None
     references: SearchedReferences | None = None
 
+    @classmethod
+    def of(
+        cls, fused: FusedFeatures, hidden_states: bool, attentions: bool, neighbors: bool
+    ) -> "MMOrientModelOutput":
+        """What a caller asked for, beside the fused representation."""
+        hidden = fused.features if hidden_states else None
+        attended = fused.attended if attentions else None
+        found = fused.related.neighbors if fused.related is not None and neighbors else None
+        return cls(
+            pooler_output=fused.vectors,
+            region_features=None if hidden is None else hidden.region_features,
+            token_features=None if hidden is None else hidden.token_features,
+            region_attention=None if attended is None else attended.region_attention,
+            token_attention=None if attended is None else attended.token_attention,
+            graph_health=None if fused.related is None else fused.related.health,
+            neighbors=found,
+            references=None if found is None else fused.references,
+        )
+
 
 @dataclass
 class MMOrientMultitaskOutput(ModelOutput):
@@ -67,22 +105,3 @@ class MMOrientMultitaskOutput(ModelOutput):
     token_attention: torch.Tensor | None = None
     graph_health: dict[str, GraphHealth] | None = None
     neighbors: dict[str, GraphNeighbors] | None = None
-
-
-@dataclass
-class FusedFeatures:
-    """What comes together in [`MMOrientModel`].
-
-    Args:
-        vectors: [HIMA ; CMRL ; a], (B, fused_dim).
-        features: As the encoders gave them.
-        attended: HIMA's; None without it.
-        related: The relation graphs'; None without them.
-        references: Among which neighbours were found; None where there are none.
-    """
-
-    vectors: torch.Tensor
-    features: EncodedFeatures
-    attended: AttentionFeatures | None
-    related: RelationFeatures | None
-    references: SearchedReferences | None

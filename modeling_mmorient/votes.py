@@ -103,15 +103,23 @@ class NeighborVotes(nn.Module):
 
 
 def describe_neighbors(
-    bank: SearchedReferences, found: Neighbors, votes: GraphVotes | None
-) -> GraphNeighbors:
-    """Who the neighbours of one graph are and what each counted."""
-    known = found.indices >= 0
-    return GraphNeighbors(
-        found.indices,
-        found.similarities,
-        ids=[[bank.ids[place] for place in row if place >= 0] for row in found.indices.tolist()],
-        weights=known / (known.sum(-1, keepdim=True) + 1),
-        vote_weights={} if votes is None else votes.shares,
-        votes={} if votes is None else votes.added,
-    )
+    references: SearchedReferences | None,
+    neighbors: Mapping[str, Neighbors] | None,
+    votes: Mapping[str, GraphVotes],
+) -> dict[str, GraphNeighbors] | None:
+    """By graph, who the neighbours are and what each counted; None without references."""
+    if references is None or neighbors is None:
+        return None
+    described = {}
+    for graph, found in neighbors.items():
+        known = found.indices >= 0
+        counted = votes.get(graph, GraphVotes({}, {}))
+        described[graph] = GraphNeighbors(
+            found.indices,
+            found.similarities,
+            ids=[[references.ids[index] for index in row if index >= 0] for row in found.indices.tolist()],
+            weights=known / (known.sum(-1, keepdim=True) + 1),
+            vote_weights=counted.shares,
+            votes=counted.added,
+        )
+    return described
