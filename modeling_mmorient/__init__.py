@@ -1,9 +1,11 @@
 """MM-ORIENT: one model answers several questions about a picture with text at once."""
 
 from transformers import AutoConfig, AutoModel, AutoProcessor
+from transformers.pipelines import PIPELINE_REGISTRY
 
 from .configuration_mmorient import MMOrientConfig
 from .modeling_mmorient import MMOrientForMultitaskClassification, MMOrientModel
+from .pipeline_mmorient import MMOrientPipeline
 from .processing_mmorient import MMOrientProcessor
 from .version import __version__
 
@@ -11,6 +13,7 @@ __all__ = [
     "MMOrientConfig",
     "MMOrientForMultitaskClassification",
     "MMOrientModel",
+    "MMOrientPipeline",
     "MMOrientProcessor",
     "__version__",
 ]
@@ -19,6 +22,8 @@ AutoConfig.register(MMOrientConfig.model_type, MMOrientConfig)
 # What a user of a checkpoint wants is its answers, so AutoModel gives the model with the heads.
 AutoModel.register(MMOrientConfig, MMOrientForMultitaskClassification)
 AutoProcessor.register(MMOrientConfig, MMOrientProcessor)
+# By a name of its own: that of the saved models' task would take all other models' image classification away.
+PIPELINE_REGISTRY.register_pipeline("mmorient", MMOrientPipeline, pt_model=AutoModel)
 MMOrientConfig.register_for_auto_class()
 MMOrientForMultitaskClassification.register_for_auto_class("AutoModel")
 MMOrientProcessor.register_for_auto_class()

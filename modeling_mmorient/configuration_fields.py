@@ -19,6 +19,7 @@ COMMON_NAMES = (
     "_name_or_path",
     "attn_implementation",
     "auto_map",
+    "custom_pipelines",
     "experts_implementation",
     "model_type",
     "name_or_path",
@@ -39,6 +40,11 @@ LOADING_NAMES = (
     "trust_remote_code",
     "use_auth_token",
 )
+
+# What `pipeline` of transformers looks for: one task, found by this name and without a name.
+CUSTOM_PIPELINES = {
+    "image-classification": {"impl": "pipeline_mmorient.MMOrientPipeline", "pt": ["AutoModel"]}
+}
 
 
 def common_names() -> set[str]:

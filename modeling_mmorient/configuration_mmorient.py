@@ -1,5 +1,6 @@
 """Configuration of MM-ORIENT."""
 
+import copy
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -14,6 +15,7 @@ from .configuration_checks import (
     check_switches,
 )
 from .configuration_fields import (
+    CUSTOM_PIPELINES,
     LOADING_NAMES,
     is_misspelt,
     nearest,
@@ -164,6 +166,7 @@ class MMOrientConfig(PretrainedConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         if isinstance(self.joint_config, str) and self.joint_config == "default":
             self.joint_config = "clip" if self.vision_config is None else None
+        kwargs.pop("custom_pipelines", None)  # always this package's own
         refuse_code(kwargs, tuple(f"_{name}" for name in IMPLEMENTATIONS))
         refuse_unknown(unknown_names(kwargs, type(self).__annotations__), type(self).__annotations__)
         check_common_fields({**vars(self), **kwargs})
@@ -204,6 +207,11 @@ class MMOrientConfig(PretrainedConfig):
     def task_specs(self) -> dict[str, TaskSpec]:
         """The tasks in their order, as objects."""
         return parse_tasks(self.tasks)
+
+    @property
+    def custom_pipelines(self) -> dict[str, Any]:
+        """The pipeline that is saved with every model; transformers writes into what it is given."""
+        return copy.deepcopy(CUSTOM_PIPELINES)
 
     @property
     def needs_rows(self) -> bool:
@@ -297,6 +305,7 @@ class MMOrientConfig(PretrainedConfig):
     def to_dict(self) -> dict[str, Any]:
         """As `PretrainedConfig.to_dict`, with the tasks as a list: JSON objects lose their order."""
         output = super().to_dict()
+        output["custom_pipelines"] = self.custom_pipelines
         output["tasks"] = [spec.to_dict() for spec in self.task_specs.values()]
         for role in ENCODER_ROLES:
             output[role] = without_paths(output[role])

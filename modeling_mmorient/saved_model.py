@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from huggingface_hub import CommitOperationDelete, HfApi
 from transformers import PreTrainedConfig
+from transformers.dynamic_module_utils import custom_object_save
 from transformers.utils import CONFIG_NAME, cached_file, logging
 
 from .head_transfer import change_tasks
@@ -107,6 +108,11 @@ class SavedModel:
             if name in state:
                 state[name] = values.to(state[name])
         write(staging, state_dict=state)
+        if model._auto_class is not None:  # then the model's code is saved too
+            # Only now, because the pipeline's module imports the models'.
+            from .pipeline_mmorient import MMOrientPipeline
+
+            custom_object_save(MMOrientPipeline, staging)
 
     def save_references(self, folder: str | Path) -> None:
         """Save the references into a folder that holds this model, and what depends on them: HIMA's g.

@@ -22,6 +22,7 @@ NOT_COMPARED = (
     "architectures",
     "dtype",
     "auto_map",
+    "custom_pipelines",
     "_name_or_path",
 )
 
