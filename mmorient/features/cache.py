@@ -26,7 +26,7 @@ from transformers.utils import logging
 from mmorient.features.batches import raw_inputs
 from mmorient.features.encoding import encoded
 from mmorient.features.fingerprints import encoder_fingerprint, row_keys
-from mmorient.features.shards import FeatureRows, find_rows, remove_damaged, write_shard
+from mmorient.features.shards import Shard, find_rows, remove_damaged, told_to_the_user, write_shard
 from mmorient.tables.records import Record
 from modeling_mmorient import MMOrientForMultitaskClassification, MMOrientProcessor
 
@@ -34,6 +34,33 @@ logger = logging.get_logger(__name__)
 
 # Rows of a file, about: what an interrupted run loses at most, and one more such file being written.
 SHARD_ROWS = 256
+
+
+class FeatureRows(Dataset[Record]):
+    """Records with their features, read from the cache's files as they are asked for.
+
+    Args:
+        stored: By record: the file and the row in it.
+        records: The records.
+    """
+
+    def __init__(self, stored: Sequence[tuple[Path, int]], records: Sequence[Record]) -> None:
+        self.stored, self.records = stored, records
+        self._shards: dict[Path, Shard] = {}
+
+    def __len__(self) -> int:
+        return len(self.stored)
+
+    def __getitem__(self, row: int) -> Record:
+        path, index = self.stored[row]
+        with told_to_the_user():
+            if path not in self._shards:
+                self._shards[path] = Shard(path)
+            return replace(self.records[row], features=self._shards[path].row(index))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For a data loader's processes, each of which maps the files itself."""
+        return {**self.__dict__, "_shards": {}}
 
 
 def cached_features(

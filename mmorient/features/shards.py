@@ -9,21 +9,17 @@ import os
 from collections.abc import Container, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
 import xxhash
-from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 from transformers.utils import logging
 
 from mmorient.features.batches import SEQUENCES
 from mmorient.files.whole_files import whole_file
-from mmorient.tables.records import Record
 
 logger = logging.get_logger(__name__)
 
@@ -71,7 +67,7 @@ class Shard:
             self._name = _file_name(self.keys)
             self._checksums = [check for batch in batches for check in batch.column(CHECKSUM).to_pylist()]
             self._columns = [_columns(batch) for batch in batches]
-        self._places = [(number, row) for number, batch in enumerate(batches) for row in range(len(batch))]
+        self._rows = [(number, row) for number, batch in enumerate(batches) for row in range(len(batch))]
 
     def row(self, row: int) -> dict[str, torch.Tensor]:
         """The model's feature arguments of one row, without padding.
@@ -83,8 +79,8 @@ class Shard:
             # Touching mapped memory behind a file's end kills the process.
             raise DamagedShard(self.path, "it was cut short")
         with _damage_as_such(self.path):
-            batch, place = self._places[row]
-            features = _features(self._columns[batch], place)
+            batch, index = self._rows[row]
+            features = _features(self._columns[batch], index)
         if _checksum(self.keys[row], features) != self._checksums[row]:
             raise DamagedShard(self.path, f"row {row} differs from its checksum")
         return features
@@ -100,33 +96,6 @@ class Shard:
         for row, key in enumerate(self.keys):
             if key in wanted:
                 self.row(row)
-
-
-class FeatureRows(Dataset[Record]):
-    """Records with their features, read from the cache's files as they are asked for.
-
-    Args:
-        places: By record: the file and the row in it.
-        records: The records.
-    """
-
-    def __init__(self, places: Sequence[tuple[Path, int]], records: Sequence[Record]) -> None:
-        self.places, self.records = places, records
-        self._shards: dict[Path, Shard] = {}
-
-    def __len__(self) -> int:
-        return len(self.places)
-
-    def __getitem__(self, row: int) -> Record:
-        path, place = self.places[row]
-        with _told_to_the_user():
-            if path not in self._shards:
-                self._shards[path] = Shard(path)
-            return replace(self.records[row], features=self._shards[path].row(place))
-
-    def __getstate__(self) -> dict[str, Any]:
-        """For a data loader's processes, each of which maps the files itself."""
-        return {**self.__dict__, "_shards": {}}
 
 
 def write_shard(folder: Path, keys: Sequence[bytes], batches: Sequence[Mapping[str, torch.Tensor]]) -> None:
@@ -150,7 +119,7 @@ def write_shard(folder: Path, keys: Sequence[bytes], batches: Sequence[Mapping[s
 
 def find_rows(folder: Path, wanted: Container[bytes]) -> dict[bytes, tuple[Path, int]]:
     """File and row in it of each of the wanted keys that the cache has."""
-    with _told_to_the_user():
+    with told_to_the_user():
         return {
             key: (path, row)
             for path in sorted(folder.glob("*.arrow"))
@@ -208,7 +177,7 @@ def _damage_as_such(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _told_to_the_user() -> Iterator[None]:
+def told_to_the_user() -> Iterator[None]:
     """Damage that comes to light when the encoders have done their work."""
     try:
         yield

@@ -9,6 +9,22 @@ from safetensors.torch import load_file
 from transformers import PreTrainedModel
 from transformers.core_model_loading import revert_weight_conversion
 
+from mmorient.fitting.checkpoints import find_damage
+
+
+def load_checkpoint(model: PreTrainedModel, checkpoint: Path) -> None:
+    """Put a whole checkpoint's weights into a model, see [`load_weights`].
+
+    Raises:
+        ValueError: If the checkpoint is damaged, or not of such a model.
+    """
+    if (damage := find_damage(checkpoint)) is not None:
+        raise ValueError(
+            f"{checkpoint} is no whole checkpoint any more ({damage}): put it in order, or start anew with "
+            "`--restart true`."
+        )
+    load_weights(model, checkpoint)
+
 
 def load_weights(model: PreTrainedModel, checkpoint: Path) -> None:
     """Put a checkpoint's weights into a model: in place, without a second model or its references.
@@ -55,6 +71,6 @@ def _renamed(model: PreTrainedModel, saved: Mapping[str, torch.Tensor]) -> dict[
     own: dict[str, Any] = dict(model.state_dict())
     names = {id(values): name for name, values in own.items()}
     # What saving would call them now. Those that are more than renamed are other tensors.
-    places = {file: names.get(id(values)) for file, values in revert_weight_conversion(model, own).items()}
-    weights = {name: values for file, values in saved.items() if (name := places.get(file)) is not None}
+    stored = {file: names.get(id(values)) for file, values in revert_weight_conversion(model, own).items()}
+    weights = {name: values for file, values in saved.items() if (name := stored.get(file)) is not None}
     return weights if len(weights) == len(saved) else None

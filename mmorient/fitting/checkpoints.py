@@ -25,7 +25,7 @@ from mmorient.files.whole_files import write_text
 
 logger = logging.get_logger(__name__)
 
-SEAL, IDENTITY, SET_ASIDE = "whole.json", "run.json", "set-aside"
+MANIFEST, IDENTITY, SET_ASIDE = "whole.json", "run.json", "set-aside"
 # Named in an error; a run has hundreds of arguments.
 SHOWN_DIFFERENCES = 5
 
@@ -49,26 +49,26 @@ def only_run(output_dir: Path) -> Iterator[None]:
         yield
 
 
-def seal(checkpoint: Path) -> None:
-    """Say that a checkpoint is whole, once all of it is on disk."""
+def write_manifest(checkpoint: Path) -> None:
+    """Write the sizes and digests of a checkpoint's files, once all of them are on disk: it is whole."""
     files = {path.relative_to(checkpoint).as_posix(): _describe(path) for path in _files(checkpoint)}
     for path in _files(checkpoint):
         _flush(path)
-    write_text(checkpoint / SEAL, json.dumps(files, indent=2) + "\n")
+    write_text(checkpoint / MANIFEST, json.dumps(files, indent=2) + "\n")
 
 
 def find_damage(checkpoint: Path) -> str | None:
-    """What a checkpoint lacks to be whole: sealed, and nothing gone, changed or unreadable since."""
+    """What a checkpoint lacks to be whole: its manifest, and nothing gone, changed or unreadable since."""
     try:
-        files = json.loads((checkpoint / SEAL).read_bytes())
+        files = json.loads((checkpoint / MANIFEST).read_bytes())
     except FileNotFoundError:
-        return f"there is no {SEAL}"
+        return f"there is no {MANIFEST}"
     except OSError as error:
-        return f"{SEAL} cannot be read: {error.strerror}"
+        return f"{MANIFEST} cannot be read: {error.strerror}"
     except (ValueError, RecursionError):
-        return f"{SEAL} is damaged"
+        return f"{MANIFEST} is damaged"
     if not isinstance(files, dict):
-        return f"{SEAL} is damaged"
+        return f"{MANIFEST} is damaged"
     for name, described in files.items():
         try:
             if _describe(checkpoint / name) != described:
@@ -188,16 +188,16 @@ def _require_same(output_dir: Path, identity: Mapping[str, Any]) -> None:
 
 
 def _was_cut_off(checkpoint: Path) -> bool:
-    """Whether it is known that a checkpoint was never whole: the seal is the last of its files."""
+    """Whether it is known that a checkpoint was never whole: the manifest is the last of its files."""
     try:
-        return SEAL not in os.listdir(checkpoint)
+        return MANIFEST not in os.listdir(checkpoint)
     except OSError:
         return False
 
 
 def _remove(checkpoint: Path) -> None:
     # What is left of a removal that is interrupted was cut off, too.
-    (checkpoint / SEAL).unlink(missing_ok=True)
+    (checkpoint / MANIFEST).unlink(missing_ok=True)
     shutil.rmtree(checkpoint)
 
 
@@ -219,7 +219,7 @@ def _step(checkpoint: Path) -> int:
 
 
 def _files(checkpoint: Path) -> list[Path]:
-    return sorted(path for path in checkpoint.rglob("*") if path.is_file() and path.name != SEAL)
+    return sorted(path for path in checkpoint.rglob("*") if path.is_file() and path.name != MANIFEST)
 
 
 def _describe(path: Path) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from typing import Any
 from tqdm.auto import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from modeling_mmorient.features import MODALITIES
+
 # Of an evaluation's metrics these are no scores.
 _NO_SCORES = ("epoch", "eval_loss", "eval_runtime", "eval_samples_per_second", "eval_steps_per_second")
 _LEAST_WIDTH = 6
@@ -84,7 +86,7 @@ class EpochTable(TrainerCallback):
             "loss": _cell(loss),
             "evaluation loss": _cell(metrics.get("eval_loss")),
             **{_title(name): _cell(value) for name, value in metrics.items() if name not in _NO_SCORES},
-            **{f"{modality} degree": _cell(degrees.get(modality), 1) for modality in ("image", "text")},
+            **{f"{modality} degree": _cell(degrees.get(modality), 1) for modality in MODALITIES},
         }
         header = "  ".join(f"{name:>{_LEAST_WIDTH}}" for name in cells)
         if header != self._header:

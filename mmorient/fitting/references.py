@@ -11,13 +11,13 @@ from transformers.utils import logging
 from mmorient.features.batches import padded_indices
 from mmorient.tables.records import Record
 from modeling_mmorient import MMOrientForMultitaskClassification
+from modeling_mmorient.features import MODALITIES
 from modeling_mmorient.multitask import multitask_loss
 from modeling_mmorient.reference_graph import calibrate_threshold
 from modeling_mmorient.task_kinds import kind_of
 
 logger = logging.get_logger(__name__)
 
-GRAPHS = ("image", "text")
 # References whose votes are fitted before training, at most, and steps of the fit.
 VOTING_REFERENCES, VOTING_STEPS = 10_000, 200
 
@@ -113,7 +113,7 @@ def fill_references(
 
 def calibrate_thresholds(model: MMOrientForMultitaskClassification, quantile: float) -> None:
     """Set the thresholds that the model's configuration leaves open, by `calibrate_threshold`."""
-    for graph in GRAPHS:
+    for graph in MODALITIES:
         if getattr(model.config, f"{graph}_threshold") is not None:
             continue
         try:
@@ -150,7 +150,7 @@ def fit_votes(model: MMOrientForMultitaskClassification, contents: Sequence[str]
             getattr(config, f"{graph}_threshold"),
             exclude=own,
         )
-        for graph in GRAPHS
+        for graph in MODALITIES
     }
     labels = {name: values[first] for name, values in bank.labels.items()}
     biases = {

@@ -10,18 +10,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel, PrinterCallback, ProgressCallback, Trainer, TrainerState
+from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
 
 from mmorient.files.disk_failures import naming
 from mmorient.files.whole_files import write_text
-from mmorient.fitting.checkpoint_weights import load_weights
-from mmorient.fitting.checkpoints import find_damage, remove_older, seal
+from mmorient.fitting.checkpoint_weights import load_checkpoint
+from mmorient.fitting.checkpoints import remove_older, write_manifest
 from mmorient.fitting.epoch_table import EpochTable
 from mmorient.fitting.references import ReferenceRows, calibrate_thresholds, fill_references
-from modeling_mmorient.features import GraphHealth
+from modeling_mmorient.features import MODALITIES, GraphHealth
 from modeling_mmorient.task_kinds import kind_of
 from modeling_mmorient.task_specs import TaskSpec
 
@@ -40,7 +40,7 @@ class MultitaskTrainer(Trainer):
     - The log holds the health of the relation graphs, and a warning where one is empty or complete.
     - Evaluations do not change the training.
     - A checkpoint's weights are loaded the way they were saved, whatever the encoders.
-    - A checkpoint is sealed when all of it is written (`checkpoints.py`); only then an older one
+    - A checkpoint gets its manifest when all of it is written (`checkpoints.py`); only then an older one
       may go.
 
     Raises:
@@ -78,20 +78,16 @@ class MultitaskTrainer(Trainer):
             return batches, None
         self._hide_repeats(batches)
         tasks, specs = list(batches[0]["labels"]), self._specs()
-        counts = torch.stack(
-            [
-                torch.stack(
-                    [kind_of(specs[task]).known(batch["labels"][task]).sum() for batch in batches]
-                ).sum()
-                for task in tasks
-            ]
-        ).to(device)
+        known = [
+            [kind_of(specs[task]).known(batch["labels"][task]).sum() for batch in batches] for task in tasks
+        ]
+        counts = torch.stack([torch.stack(numbers).sum() for numbers in known]).to(device)
         if self.args.average_tokens_across_devices and self.args.world_size > 1:
             counts = self.accelerator.gather(counts.unsqueeze(0)).sum(0)
         return batches, dict(zip(tasks, counts, strict=True))
 
     def _hide_repeats(self, batches: list[dict[str, Any]]) -> None:
-        """Make rows count for nothing that are there a second time.
+        """Mask rows that are there a second time.
 
         Several processes need equally many batches, so accelerate fills the last ones of an epoch with rows
         of its beginning. Batch i of the epoch goes to process i modulo their number.
@@ -108,7 +104,7 @@ class MultitaskTrainer(Trainer):
             real = min(max(rows - first, 0), size)
             for name, values in batch["labels"].items():
                 values[real:] = kind_of(specs[name]).unlabelled(specs[name], 1)
-            for modality in ("image", "text"):
+            for modality in MODALITIES:
                 batch[f"{modality}_present"][real:] = False
 
     def _specs(self) -> dict[str, TaskSpec]:
@@ -256,7 +252,7 @@ class MultitaskTrainer(Trainer):
             self._write_progress(checkpoint)
             # A pickle, which nothing reads.
             (checkpoint / TRAINING_ARGS_NAME).unlink(missing_ok=True)
-            seal(checkpoint)
+            write_manifest(checkpoint)
             remove_older(folder, limit, self.state.best_model_checkpoint)
 
     def _load_from_checkpoint(
@@ -265,7 +261,7 @@ class MultitaskTrainer(Trainer):
         if self.is_deepspeed_enabled or self.is_fsdp_enabled:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
         else:
-            _load_weights(self.accelerator.unwrap_model(model or self.model), Path(resume_from_checkpoint))
+            load_checkpoint(self.accelerator.unwrap_model(model or self.model), Path(resume_from_checkpoint))
         self._read_progress(Path(resume_from_checkpoint))
 
     def take_over(self, checkpoint: Path) -> None:
@@ -275,7 +271,7 @@ class MultitaskTrainer(Trainer):
         if self.args.load_best_model_at_end and self.state.best_model_checkpoint is not None:
             self._load_best_model()
         else:
-            _load_weights(self.model, checkpoint)
+            load_checkpoint(self.model, checkpoint)
         self.model.to(self.args.device)
 
     def _load_best_model(self) -> None:
@@ -284,7 +280,7 @@ class MultitaskTrainer(Trainer):
         else:
             # By its name: the folder may have been moved since.
             best = Path(str(self.args.output_dir)) / Path(str(self.state.best_model_checkpoint)).name
-            _load_weights(self.accelerator.unwrap_model(self.model), best)
+            load_checkpoint(self.accelerator.unwrap_model(self.model), best)
 
     def _warn(self, modality: str, health: dict[str, float]) -> None:
         for kind, share in (("empty", "isolated_share"), ("complete", "complete_share")):
@@ -299,12 +295,3 @@ class MultitaskTrainer(Trainer):
 
 def _shares(health: GraphHealth) -> dict[str, torch.Tensor]:
     return {name: value for name, value in asdict(health).items() if name != "degrees"}
-
-
-def _load_weights(model: PreTrainedModel, checkpoint: Path) -> None:
-    if (damage := find_damage(checkpoint)) is not None:
-        raise ValueError(
-            f"{checkpoint} is no whole checkpoint any more ({damage}): put it in order, or start anew with "
-            "`--restart true`."
-        )
-    load_weights(model, checkpoint)

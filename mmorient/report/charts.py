@@ -15,6 +15,7 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
+from scipy.stats import binomtest
 
 from mmorient.report.environment import showable
 
@@ -121,7 +122,12 @@ def reliability_chart(name: str, numbers: Mapping[str, Any]) -> Chart:
     bins = [entry for entry in numbers["bins"] if entry["count"]]
     counts = np.array([entry["count"] for entry in bins])
     confidence, accuracy = (np.array([entry[key] for entry in bins]) for key in ("confidence", "accuracy"))
-    low, high = _wilson(accuracy, counts)
+    rights = np.rint(accuracy * counts).astype(int).tolist()
+    intervals = [
+        binomtest(right, count).proportion_ci(method="wilson")
+        for right, count in zip(rights, counts.tolist(), strict=True)
+    ]
+    low, high = [interval.low for interval in intervals], [interval.high for interval in intervals]
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4.2, 4.2), layout="constrained")
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3.2, 1])
@@ -143,12 +149,6 @@ def reliability_chart(name: str, numbers: Mapping[str, Any]) -> Chart:
             f"over {numbers['count']} probabilities",
         )
     return Chart("Reliability", svg)
-
-
-def _wilson(share: np.ndarray, count: np.ndarray, z: float = 1.96) -> tuple[np.ndarray, np.ndarray]:
-    center = (share + z**2 / (2 * count)) / (1 + z**2 / count)
-    half = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
-    return center - half, center + half
 
 
 def degree_chart(name: str, title: str, numbers: Mapping[str, Any]) -> Chart:

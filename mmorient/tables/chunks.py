@@ -8,8 +8,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 import pyarrow as pa
 
-from mmorient.tables.lines import shown
 from mmorient.tables.problems import TableError
+from mmorient.tables.text_files import shown
 
 COUNTED_ROWS = 256
 # As many as a workbook has at most. A short line may ask for a cell in each of them.
@@ -26,8 +26,8 @@ class Chunk:
         numbers: What a person who looks at the table calls each row.
         columns: Stored cells by column, of equal length; those of a malformed row as far as they can be told
             apart.
-        malformed: By place in the chunk, what is wrong with a row.
-        lines: By place in the chunk, the file's line that a row begins in, where that is another number: some
+        malformed: By index in the chunk, what is wrong with a row.
+        lines: By index in the chunk, the file's line that a row begins in, where that is another number: some
             cell above it has line breaks.
     """
 
@@ -120,8 +120,8 @@ def gather_chunks(rows: Iterator[RowCells], names: Sequence[str], size: int) -> 
     """Rows with the cells of these columns, as chunks of `size` rows."""
     while batch := list(islice(rows, size)):
         columns = dict(zip(names, zip(*(row.cells for row in batch), strict=True), strict=True))
-        malformed = {place: row.problem for place, row in enumerate(batch) if row.problem is not None}
-        lines = {place: row.line for place, row in enumerate(batch) if row.line != row.number}
+        malformed = {index: row.problem for index, row in enumerate(batch) if row.problem is not None}
+        lines = {index: row.line for index, row in enumerate(batch) if row.line != row.number}
         yield Chunk([row.number for row in batch], columns, malformed, lines)
 
 

@@ -14,9 +14,8 @@ from mmorient.tables.chunks import (
     gather_chunks,
     rows_below_header,
 )
-from mmorient.tables.encodings import delimiter_hint, why_no_text
-from mmorient.tables.lines import csv_records, json_records
 from mmorient.tables.problems import TableError
+from mmorient.tables.text_files import csv_records, delimiter_hint, json_records, why_no_text
 from mmorient.tables.workbooks import open_workbook
 
 

@@ -12,7 +12,7 @@ from unittest import mock
 from damage import DAMAGES, flip, truncate
 from harness import Case, amount, check
 
-from mmorient.fitting.checkpoints import IDENTITY, SEAL, seal, start_or_resume
+from mmorient.fitting.checkpoints import IDENTITY, MANIFEST, start_or_resume, write_manifest
 
 STEPS = (2, 4, 10)
 NUMBERS = (errno.EACCES, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENOTCONN)
@@ -28,26 +28,26 @@ def write_run(output: Path, rng: random.Random) -> dict[bytes, Path]:
         folder.mkdir()
         for name in ("model.safetensors", "optimizer.pt", "trainer_state.json"):
             (folder / name).write_bytes(rng.randbytes(200))
-        seal(folder)
+        write_manifest(folder)
         weights[(folder / "model.safetensors").read_bytes()] = folder
     return weights
 
 
-def started(output: Path, weights: dict[bytes, Path], unsealed: set[Path]) -> None:
+def started(output: Path, weights: dict[bytes, Path], cut_off: set[Path]) -> None:
     """Start the run, and check what it goes on from and what is left.
 
     Args:
         output: The run's folder.
         weights: By content, of the files that are still as they were: the checkpoint.
-        unsealed: Checkpoints that are known to be cut off.
+        cut_off: Checkpoints that are known to be cut off.
     """
     found = start_or_resume(output, RUN, restart=False)
     left = {path.read_bytes() for path in output.rglob("model.safetensors") if path.is_file()}
     if found is not None:
-        check((found / SEAL).is_file(), f"{found} has no seal")
+        check((found / MANIFEST).is_file(), f"{found} has no manifest")
         check(weights.get((found / "model.safetensors").read_bytes()) == found, f"{found} is damaged")
     for content, folder in weights.items():
-        check(content in left or folder in unsealed, f"the weights of {folder} are gone")
+        check(content in left or folder in cut_off, f"the weights of {folder} are gone")
     again = start_or_resume(output, RUN, restart=False)
     check(again == found, f"a second start goes on from {again}, and the first from {found}")
 
@@ -66,7 +66,7 @@ def harmed(output: Path, seed: int) -> None:
         for content, folder in weights.items()
         if (file := folder / "model.safetensors").is_file() and file.read_bytes() == content
     }
-    started(output, kept, {folder for folder in weights.values() if not (folder / SEAL).exists()})
+    started(output, kept, {folder for folder in weights.values() if not (folder / MANIFEST).exists()})
 
 
 def unreadable(output: Path, seed: int) -> None:

@@ -21,8 +21,8 @@ from harness import Case, amount, check
 from PIL import Image
 
 from mmorient.features import cache as feature_cache
-from mmorient.features.cache import cached_features
-from mmorient.features.shards import FeatureRows, find_rows, remove_damaged
+from mmorient.features.cache import FeatureRows, cached_features
+from mmorient.features.shards import find_rows, remove_damaged
 from mmorient.files.disk_failures import explained_failures
 from mmorient.tables import fingerprint_cache
 from mmorient.tables.fingerprint_cache import FILE, LOCK, kept_fingerprints

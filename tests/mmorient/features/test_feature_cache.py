@@ -344,7 +344,7 @@ def test_damage_in_the_middle_of_a_run_stops_it_and_the_next_one_computes_the_ro
     table: list[Record], model: Any, processor: Any, tmp_path: Path
 ) -> None:
     rows = compute(table, model, processor, tmp_path / "cache")
-    path, _ = rows.places[0]
+    path, _ = rows.stored[0]
     expected = rows[0].features["region_features"]
     with path.open("r+b") as file:  # the very file that the rows have mapped
         content = path.read_bytes()

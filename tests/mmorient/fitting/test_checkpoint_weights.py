@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedModel, SwinConfig, TrainingArguments, ViTConfig
 
 from mmorient.fitting.checkpoint_weights import load_weights
-from mmorient.fitting.checkpoints import seal
+from mmorient.fitting.checkpoints import write_manifest
 from mmorient.fitting.trainer import MultitaskTrainer
 
 SMALL = {"image_size": 32, "patch_size": 16}
@@ -61,7 +61,7 @@ def test_the_best_model_is_loaded_in_place_wherever_the_run_was_moved(
 ) -> None:
     saved, model = (make_model("vision", seed=seed, vision_config=VIT) for seed in (1, 2))
     saved.save_pretrained(tmp_path / "checkpoint-1")
-    seal(tmp_path / "checkpoint-1")
+    write_manifest(tmp_path / "checkpoint-1")
     arguments = TrainingArguments(str(tmp_path), report_to="none", use_cpu=True)
     trainer = MultitaskTrainer(model=model, args=arguments)
     trainer.state.best_model_checkpoint = "/elsewhere/checkpoint-1"

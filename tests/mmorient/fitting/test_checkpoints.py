@@ -20,7 +20,7 @@ from accelerate import PartialState
 from safetensors.torch import load_file
 
 from mmorient.commands.train import main
-from mmorient.fitting.checkpoints import find_damage, only_run, remove_older, seal, start_or_resume
+from mmorient.fitting.checkpoints import find_damage, only_run, remove_older, start_or_resume, write_manifest
 from tests.mmorient.fitting.test_train import ROOT, frozen_recipe
 
 IDENTITY = {"seed": 1, "tasks": {"humour": ["no", "yes"]}}
@@ -31,13 +31,13 @@ def heard(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logging.getLogger("mmorient.fitting.checkpoints"), "propagate", True)
 
 
-def write_checkpoint(output: Path, step: int, sealed: bool = True) -> Path:
+def write_checkpoint(output: Path, step: int, whole: bool = True) -> Path:
     folder = output / f"checkpoint-{step}"
     folder.mkdir(parents=True)
     (folder / "model.safetensors").write_bytes(os.urandom(100))
     (folder / "trainer_state.json").write_text("{}")
-    if sealed:
-        seal(folder)
+    if whole:
+        write_manifest(folder)
     return folder
 
 
@@ -54,12 +54,12 @@ def test_the_latest_checkpoint_counts(output: Path) -> None:
     assert start_or_resume(output, IDENTITY, restart=False) == output / "checkpoint-10"
 
 
-@pytest.mark.parametrize("harm", ["no seal", "empty"])
+@pytest.mark.parametrize("harm", ["no manifest", "empty"])
 def test_a_checkpoint_that_was_cut_off_is_removed_and_the_one_before_is_used(
     output: Path, harm: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = output / "checkpoint-10"
-    for file in [folder / "whole.json"] if harm == "no seal" else list(folder.iterdir()):
+    for file in [folder / "whole.json"] if harm == "no manifest" else list(folder.iterdir()):
         file.unlink()
     assert find_damage(folder) == "there is no whole.json"
     assert start_or_resume(output, IDENTITY, restart=False) == output / "checkpoint-4"
@@ -67,7 +67,17 @@ def test_a_checkpoint_that_was_cut_off_is_removed_and_the_one_before_is_used(
 
 
 @pytest.mark.parametrize(
-    "harm", ["half a seal", "another seal", "short", "longer", "changed", "gone", "folder", "folder as seal"]
+    "harm",
+    [
+        "half a manifest",
+        "another manifest",
+        "short",
+        "longer",
+        "changed",
+        "gone",
+        "folder",
+        "folder as manifest",
+    ],
 )
 def test_a_checkpoint_that_was_whole_is_set_aside_and_the_one_before_is_used(
     output: Path, harm: str, caplog: pytest.LogCaptureFixture
@@ -75,10 +85,10 @@ def test_a_checkpoint_that_was_whole_is_set_aside_and_the_one_before_is_used(
     folder = output / "checkpoint-10"
     weights, note = folder / "model.safetensors", folder / "whole.json"
     content = weights.read_bytes()
-    if harm in ("half a seal", "another seal"):
-        note.write_text(note.read_text()[:40] if harm == "half a seal" else "[1]")
-    elif harm in ("gone", "folder", "folder as seal"):
-        changed = note if harm == "folder as seal" else weights
+    if harm in ("half a manifest", "another manifest"):
+        note.write_text(note.read_text()[:40] if harm == "half a manifest" else "[1]")
+    elif harm in ("gone", "folder", "folder as manifest"):
+        changed = note if harm == "folder as manifest" else weights
         changed.unlink()
         if harm != "gone":
             changed.mkdir()
@@ -212,7 +222,7 @@ def test_four_processes_start_together(tmp_path: Path) -> None:
 
 def test_without_a_whole_checkpoint_the_run_starts_anew(tmp_path: Path) -> None:
     start_or_resume(tmp_path, IDENTITY, restart=False)
-    write_checkpoint(tmp_path, 2, sealed=False)
+    write_checkpoint(tmp_path, 2, whole=False)
     assert start_or_resume(tmp_path, IDENTITY, restart=False) is None
 
 
@@ -247,40 +257,40 @@ def test_what_is_no_checkpoint_is_left_alone(output: Path) -> None:
 
 
 def test_files_in_folders_of_a_checkpoint_count(tmp_path: Path) -> None:
-    folder = write_checkpoint(tmp_path, 2, sealed=False)
+    folder = write_checkpoint(tmp_path, 2, whole=False)
     (folder / "shards").mkdir()
     (folder / "shards" / "0.bin").write_bytes(b"0" * 50)
-    seal(folder)
+    write_manifest(folder)
     assert find_damage(folder) is None
     (folder / "shards" / "0.bin").write_bytes(b"0" * 49)
     assert find_damage(folder) == "shards/0.bin is not as it was written"
 
 
-def test_a_seal_is_written_when_every_file_is_on_the_disk(
+def test_a_manifest_is_written_when_every_file_is_on_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = write_checkpoint(tmp_path, 2, sealed=False)
+    folder = write_checkpoint(tmp_path, 2, whole=False)
     files = {path.stat().st_ino for path in folder.iterdir()}
     flushed: list[int] = []
     monkeypatch.setattr(os, "fsync", lambda file: flushed.append(os.fstat(file).st_ino))
-    seal(folder)
-    # The last one is the seal itself.
+    write_manifest(folder)
+    # The last one is the manifest itself.
     assert set(flushed[:-1]) == files and flushed[-1] == (folder / "whole.json").stat().st_ino
 
 
 def test_an_older_checkpoint_stays_until_the_new_one_is_sealed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A run that dies while it seals its second checkpoint still has the first one to go on from."""
+    """A run that dies while it finishes its second checkpoint still has the first one to go on from."""
     steps = []
 
     def die_at_the_second(checkpoint: Path) -> None:
         steps.append(checkpoint)
         if len(steps) == 2:
             raise KeyboardInterrupt
-        seal(checkpoint)
+        write_manifest(checkpoint)
 
-    monkeypatch.setattr("mmorient.fitting.trainer.seal", die_at_the_second)
+    monkeypatch.setattr("mmorient.fitting.trainer.write_manifest", die_at_the_second)
     recipe = frozen_recipe(tmp_path, save_strategy="steps", save_steps=1, save_total_limit=1)
     with pytest.raises(KeyboardInterrupt):
         main(recipe)
@@ -300,8 +310,8 @@ def test_a_run_that_diverges_says_so_and_keeps_no_weights_that_are_not_numbers(t
     options = {"learning_rate": 1e30, "save_strategy": "steps", "save_steps": 1, "max_grad_norm": 0.0}
     with pytest.raises(ValueError, match=r"not numbers at step 1|the loss is (nan|inf) at step"):
         main(frozen_recipe(tmp_path, logging_steps=1, **options))
-    for seal_file in (tmp_path / "out").glob("checkpoint-*/whole.json"):
-        weights = load_file(seal_file.with_name("model.safetensors"))
+    for manifest in (tmp_path / "out").glob("checkpoint-*/whole.json"):
+        weights = load_file(manifest.with_name("model.safetensors"))
         assert all(weight.isfinite().all() for weight in weights.values())
 
 

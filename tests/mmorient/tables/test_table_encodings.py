@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from mmorient.recipes.text_formats import check_delimiter, check_encoding
-from mmorient.tables.encodings import LONGEST_LINE
 from mmorient.tables.problems import TableError
 from mmorient.tables.stream import open_table
 from mmorient.tables.table import read_table
+from mmorient.tables.text_files import LONGEST_LINE
 
 CONTENT = 'image;text\na.png;"Grüße; ""du"""\nb.png;é\n'
 
@@ -110,7 +110,7 @@ def test_a_file_without_line_breaks_is_refused_before_it_fills_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert LONGEST_LINE < 1 << 27
-    monkeypatch.setattr("mmorient.tables.encodings.LONGEST_LINE", 1000)
+    monkeypatch.setattr("mmorient.tables.text_files.LONGEST_LINE", 1000)
     for name, content in (("t.csv", "text\n" + "x" * 5000), ("t.jsonl", '{"text": "' + "x" * 5000)):
         (tmp_path / name).write_text(content)
         with pytest.raises(TableError, match=r"more than 1000 characters in line \d"):
