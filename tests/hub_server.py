@@ -23,6 +23,7 @@ from urllib.parse import parse_qs, unquote
 
 USER = "tester"
 LFS_THRESHOLD = 10 * 1024 * 1024  # bytes; larger files become LFS objects, and so do weights
+VALIDATION = "/api/validate-yaml"  # of a model card, which anybody may ask for
 LFS_SUFFIXES = (".safetensors", ".bin", ".pt", ".pkl", ".npz", ".onnx", ".zip")
 
 Answer = tuple[int, Any, dict[str, str]]  # status, JSON or bytes, headers
@@ -174,7 +175,7 @@ class _Handler(BaseHTTPRequestHandler):
             match = re.fullmatch(pattern, path)
             if self.command not in methods or match is None:
                 continue
-            if methods == "POST" and "Authorization" not in self.headers:
+            if methods == "POST" and path != VALIDATION and "Authorization" not in self.headers:
                 raise HubError(401, "Invalid username or password.")
             values = {name: unquote(value or "") for name, value in match.groupdict().items()}
             if "repo" not in values:
@@ -293,7 +294,7 @@ _WEB = r"/((?P<kind>datasets|spaces)/)?(?P<repo>[^/]+/[^/]+)"
 _REVISION = r"/(?P<revision>[^/]+)"
 ROUTES: tuple[tuple[str, str, Callable[..., Answer]], ...] = (
     ("GET HEAD", "/api/whoami-v2", lambda _: (200, {"type": "user", "name": USER}, {})),
-    ("POST", "/api/validate-yaml", lambda _: (200, {"errors": [], "warnings": []}, {})),
+    ("POST", VALIDATION, lambda _: (200, {"errors": [], "warnings": []}, {})),
     ("POST", "/api/repos/create", _Handler.create_repo),
     ("GET HEAD", _API + "(/revision" + _REVISION + ")?", _Handler.info),
     ("GET HEAD", _API + "/tree" + _REVISION + "(/(?P<folder>.+))?", _Handler.tree),

@@ -17,6 +17,7 @@ COMMANDS = {
     "predict": "predict every row of a table",
     "score": "score predictions",
     "explain": "show why a model answers what it does",
+    "publish": "put a model on the Hub, with its card",
 }
 HELP = "\n".join(
     [

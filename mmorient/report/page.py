@@ -46,7 +46,7 @@ def render_page(numbers: Mapping[str, Any], rows: Sequence[Record]) -> str:
         tasks=tasks,
         bins=CONFIDENCE_BINS,
         learning=_learning_charts(numbers["curves"], tasks),
-        task_charts=_task_charts(numbers["splits"], tasks),
+        task_charts=task_charts(numbers["splits"], tasks),
         graph_charts=_graph_charts(numbers["graphs"], numbers["curves"]),
         modalities=MODALITIES,
         show_row=lambda index: show_row(rows[index]),
@@ -113,7 +113,7 @@ def _course(
     return line_chart(name, title, found, share) if found else None
 
 
-def _task_charts(splits: Sequence[Mapping[str, Any]], tasks: Sequence[str]) -> dict[Any, list[Chart]]:
+def task_charts(splits: Sequence[Mapping[str, Any]], tasks: Sequence[str]) -> dict[Any, list[Chart]]:
     """By split and task, where there is a row to draw: the reliability, or true values and residuals."""
     found = {}
     for number, split in enumerate(splits):

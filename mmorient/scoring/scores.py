@@ -175,19 +175,29 @@ def score_table(results: Mapping[str, Any], baselines: Mapping[str, Mapping[str,
         results: From [`scores`].
         baselines: From [`baseline_scores`].
     """
-    constant = {name: score for scores in baselines.values() for name, score in scores.items()}
     lines: list[str] = []
+    for rows, notes in score_rows(results, baselines):
+        lines += [*_aligned(rows), *notes]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def score_rows(
+    results: Mapping[str, Any], baselines: Mapping[str, Mapping[str, float]]
+) -> list[tuple[list[tuple[str, ...]], list[str]]]:
+    """The rows of tables of `scores`, headings first, with notes below: a table for tasks that are alike."""
+    constant = {name: score for scores in baselines.values() for name, score in scores.items()}
+    tables = []
     for kind, tasks in _by_heading(results["tasks"]).items():
         rows = [("task", *kind.table_heading, "rows")]
         for name, task in tasks.items():
             rows.append((name, *kind.table_cells(task, constant.get(name)), str(task["rows"])))
         if "macro_f1" in kind.resampled_scores:
             rows.append(_mean_row(results, [constant[name] for name in tasks if name in constant]))
-        lines += [*_aligned(rows), *kind.table_notes(list(tasks.values()))]
+        tables.append((rows, list(kind.table_notes(list(tasks.values())))))
     if "mean_score" in results:
         mean, interval = results["mean_score"], results["mean_score_interval"]
-        lines.append(f"mean score {number(mean)} ({span(interval)}): {MEAN_SCORE}")
-    return "\n".join(line.rstrip() for line in lines)
+        tables[-1][1].append(f"mean score {number(mean)} ({span(interval)}): {MEAN_SCORE}")
+    return tables
 
 
 def _by_heading(tasks: Mapping[str, Any]) -> dict[ToolkitKind, dict[str, Any]]:

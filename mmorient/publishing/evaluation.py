@@ -1,0 +1,112 @@
+"""Scores of a model as it is published, on the rows that its run scored last."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mmorient.features.batches import label_batch, raw_inputs
+from mmorient.recipes.files import RUN_RECIPE
+from mmorient.recipes.recipe import Recipe, parse_recipe
+from mmorient.scoring.scores import scores
+from mmorient.scoring.task_predictions import TaskPredictions
+from mmorient.tables.memes import Memes, digest
+from mmorient.tables.splits import checked_splits
+from modeling_mmorient import MMOrientForMultitaskClassification, MMOrientProcessor
+
+BATCH_SIZE = 64
+# What a row is asked without.
+WITHOUT = {"image": "without_image", "text": "without_text"}
+
+
+class RowsMissing(ValueError):
+    """The rows that a run scored cannot be read any more, or are others now."""
+
+
+@dataclass(frozen=True)
+class ScoredRows:
+    """The rows that a run scored last.
+
+    Args:
+        name: Of their split: `test`, or `validation` where there are no test rows.
+        memes: The rows.
+        seed: Of the run, for the bootstrap.
+    """
+
+    name: str
+    memes: Memes
+    seed: int
+
+
+def read_scored_rows(run: Path) -> ScoredRows:
+    """The rows that a run scored last, read again as its recipe says.
+
+    Args:
+        run: The run's folder.
+
+    Raises:
+        RowsMissing: If the run left no recipe, or its tables cannot be read or have changed.
+    """
+    path = run / RUN_RECIPE
+    if not path.is_file():
+        raise RowsMissing(f"there is no {path}, which tells where the rows are: train again, or restore it.")
+    try:
+        recipe: Recipe = parse_recipe([str(path)])
+        splits = checked_splits(recipe.data, recipe.training.seed, cache=recipe.model.feature_cache).parts
+        known = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise RowsMissing(f"the rows that {run} scored cannot be read again: {error}") from error
+    name = "test" if "test" in splits else "validation"
+    if known.get(f"{name} rows") != digest(splits[name]):
+        raise RowsMissing(f"the {name} rows that {path} names are others now than those of the run.")
+    return ScoredRows(name, splits[name], recipe.training.seed)
+
+
+def published_scores(
+    model: MMOrientForMultitaskClassification, processor: MMOrientProcessor, rows: ScoredRows, again: bool
+) -> dict[str, Any]:
+    """What a model scores without images and without texts and, if it is not the run's any more, with both.
+
+    Args:
+        model: As it is published, in evaluation mode.
+        processor: The model's.
+        rows: To score.
+        again: Whether to score the rows as they are too.
+
+    Returns:
+        By `without_image`, `without_text` and the split's name, scores as
+        `mmorient.scoring.scores.scores` gives them. A row that has nothing left is not scored.
+    """
+    whole = list(rows.memes.to_dataset())
+    asked = {rows.name: whole} if again else {}
+    for modality, name in WITHOUT.items():
+        other = next(key for key in WITHOUT if key != modality)
+        asked[name] = [{**row, modality: None} for row in whole if row[other] is not None]
+    return {
+        name: scores(_answers(model, processor, chosen), rows.seed)
+        for name, chosen in asked.items()
+        if chosen
+    }
+
+
+@torch.inference_mode()
+def _answers(
+    model: MMOrientForMultitaskClassification, processor: MMOrientProcessor, rows: Sequence[dict[str, Any]]
+) -> dict[str, TaskPredictions]:
+    specs = model.config.task_specs
+    logits = [model(**raw_inputs(processor, batch)).logits for batch in _batches(rows)]
+    labels = label_batch(rows, list(specs))
+    return {
+        name: TaskPredictions.from_logits(
+            spec, torch.cat([batch[name] for batch in logits]).float().numpy(), labels[name].numpy()
+        )
+        for name, spec in specs.items()
+    }
+
+
+def _batches(rows: Sequence[dict[str, Any]]) -> Iterator[Sequence[dict[str, Any]]]:
+    for start in range(0, len(rows), BATCH_SIZE):
+        yield rows[start : start + BATCH_SIZE]
