@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from mmorient.recipes.files import RUN_RECIPE
 from mmorient.recipes.recipe import Recipe, parse_recipe
 from mmorient.scoring.scores import scores
 from mmorient.scoring.task_predictions import TaskPredictions
-from mmorient.tables.memes import Memes, digest
+from mmorient.tables.records import Record, digest
 from mmorient.tables.splits import checked_splits
 from modeling_mmorient import MMOrientForMultitaskClassification, MMOrientProcessor
 
@@ -32,12 +32,12 @@ class ScoredRows:
 
     Args:
         name: Of their split: `test`, or `validation` where there are no test rows.
-        memes: The rows.
+        records: The rows.
         seed: Of the run, for the bootstrap.
     """
 
     name: str
-    memes: Memes
+    records: Sequence[Record]
     seed: int
 
 
@@ -60,9 +60,9 @@ def read_scored_rows(run: Path) -> ScoredRows:
     except (ValueError, OSError) as error:
         raise RowsMissing(f"the rows that {run} scored cannot be read again: {error}") from error
     name = "test" if "test" in splits else "validation"
-    if known.get(f"{name} rows") != digest(splits[name]):
+    if known.get(f"{name} rows") != digest(splits[name].rows):
         raise RowsMissing(f"the {name} rows that {path} names are others now than those of the run.")
-    return ScoredRows(name, splits[name], recipe.training.seed)
+    return ScoredRows(name, splits[name].rows, recipe.training.seed)
 
 
 def published_scores(
@@ -80,11 +80,9 @@ def published_scores(
         By `without_image`, `without_text` and the split's name, scores as
         `mmorient.scoring.scores.scores` gives them. A row that has nothing left is not scored.
     """
-    whole = list(rows.memes.to_dataset())
-    asked = {rows.name: whole} if again else {}
-    for modality, name in WITHOUT.items():
-        other = next(key for key in WITHOUT if key != modality)
-        asked[name] = [{**row, modality: None} for row in whole if row[other] is not None]
+    asked = {rows.name: list(rows.records)} if again else {}
+    asked[WITHOUT["image"]] = [replace(record, picture=None) for record in rows.records if record.text]
+    asked[WITHOUT["text"]] = [replace(record, text=None) for record in rows.records if record.picture]
     return {
         name: scores(_answers(model, processor, chosen), rows.seed)
         for name, chosen in asked.items()
@@ -94,11 +92,11 @@ def published_scores(
 
 @torch.inference_mode()
 def _answers(
-    model: MMOrientForMultitaskClassification, processor: MMOrientProcessor, rows: Sequence[dict[str, Any]]
+    model: MMOrientForMultitaskClassification, processor: MMOrientProcessor, records: Sequence[Record]
 ) -> dict[str, TaskPredictions]:
     specs = model.config.task_specs
-    logits = [model(**raw_inputs(processor, batch)).logits for batch in _batches(rows)]
-    labels = label_batch(rows, list(specs))
+    logits = [model(**raw_inputs(processor, batch)).logits for batch in _batches(records)]
+    labels = label_batch(records, list(specs))
     return {
         name: TaskPredictions.from_logits(
             spec, torch.cat([batch[name] for batch in logits]).float().numpy(), labels[name].numpy()
@@ -107,6 +105,6 @@ def _answers(
     }
 
 
-def _batches(rows: Sequence[dict[str, Any]]) -> Iterator[Sequence[dict[str, Any]]]:
-    for start in range(0, len(rows), BATCH_SIZE):
-        yield rows[start : start + BATCH_SIZE]
+def _batches(records: Sequence[Record]) -> Iterator[Sequence[Record]]:
+    for start in range(0, len(records), BATCH_SIZE):
+        yield records[start : start + BATCH_SIZE]

@@ -51,7 +51,8 @@ def upload(folder: Path, repo_id: str, *, private: bool, replace: bool, message:
         raise
     except Exception as error:  # of whichever HTTP library the Hub's client uses
         raise ValueError(
-            f"{repo_id} was not published, and is as it was: {error} Try again, or write its files with --dry_run."
+            f"{repo_id} was not published, and is as it was: {error} Try again, or look at the "
+            "files first, with --dry_run."
         ) from error
     return f"{commit.repo_url} at {commit.oid}"
 
