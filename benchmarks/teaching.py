@@ -101,7 +101,7 @@ def main(argv: list[str]) -> None:
         argv = argv[:place] + argv[place + 2 :]
     model, processor = load_saved_model(argv[0])
     recipe = parse_recipe(argv[1:])
-    parts = checked_splits(recipe.data, recipe.training.seed, cache=recipe.model.feature_cache).parts
+    parts = checked_splits(recipe.data, recipe.training.seed, cache=recipe.model.feature_cache).records
     rows = parts.get("test", parts["validation"]).rows
     specs = model.config.task_specs
     found = {

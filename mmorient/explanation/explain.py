@@ -97,8 +97,8 @@ def _read_splits(recipe: str, fields: Sequence[str]) -> dict[str, SplitRows]:
     read = parse_recipe([recipe, *fields])
     assert isinstance(read.data.tasks, dict)
     specs = task_specs(read.data.tasks)
-    parts = checked_splits(read.data, read.training.seed, cache=read.model.feature_cache).parts
-    return {name: SplitRows(records, specs) for name, records in parts.items()}
+    splits = checked_splits(read.data, read.training.seed, cache=read.model.feature_cache).records
+    return {name: SplitRows(records, specs) for name, records in splits.items()}
 
 
 def _chosen_rows(tables: Mapping[str, SplitRows], job: ExplanationJob) -> list[Chosen]:

@@ -30,8 +30,8 @@ NOTES = {
 
 
 @dataclass(frozen=True)
-class ScoredPart:
-    """A part of the rows with what the model answered.
+class ScoredRows:
+    """The rows of a split with what the model answered.
 
     Args:
         predictions: By task.
@@ -69,9 +69,9 @@ def finish(
         The table of scores, for a person; empty on other processes.
     """
     outputs = {
-        part: trainer.predict(rows[part], metric_key_prefix=part)
-        for part in ("validation", "test")
-        if part in rows
+        split: trainer.predict(rows[split], metric_key_prefix=split)
+        for split in ("validation", "test")
+        if split in rows
     }
     if not trainer.is_world_process_zero():
         return ""
@@ -80,41 +80,41 @@ def finish(
     validation = outputs["validation"]
     fitted = fit_decisions(plain, validation.predictions, validation.label_ids, trainer.args.seed)
     model.config.tasks = {name: spec.to_options() for name, spec in fitted.specs.items()}
-    parts = {
-        part: _score(output, fitted.specs if part == "test" else plain, part, tables, trainer.args.seed)
-        for part, output in outputs.items()
+    scored = {
+        split: _score(output, fitted.specs if split == "test" else plain, split, tables, trainer.args.seed)
+        for split, output in outputs.items()
     }
     folder = Path(str(trainer.args.output_dir))
     # Not `trainer.save_model()`, which leaves a pickle of the arguments beside the model.
     model.save_pretrained(folder)
     trainer.processing_class.save_pretrained(folder)
-    _write_results(folder, parts, fitted, arguments, _about(trainer))
+    _write_results(folder, scored, fitted, arguments, _about(trainer))
     fitting = [
         f"task {name}, what was fitted: {note}" for name, said in fitted.notes.items() for note in said
     ]
-    write_report(folder / "report", _report(trainer, parts, tables, arguments, [*notes, *fitting]))
-    last = list(parts)[-1]
-    table = score_table(parts[last].scores, parts[last].baselines)
+    write_report(folder / "report", _report(trainer, scored, tables, arguments, [*notes, *fitting]))
+    last = list(scored)[-1]
+    table = score_table(scored[last].scores, scored[last].baselines)
     return f"{last} rows:\n{table}\n\nmodel, processor, results.json and report/index.html: {folder}"
 
 
 def _score(
-    output: Any, specs: Mapping[str, TaskSpec], part: str, tables: Mapping[str, Sequence[Record]], seed: int
-) -> ScoredPart:
+    output: Any, specs: Mapping[str, TaskSpec], split: str, tables: Mapping[str, Sequence[Record]], seed: int
+) -> ScoredRows:
     predictions = task_predictions(specs, output.predictions, output.label_ids)
-    baselines = baseline_scores(specs, label_columns(tables["training"]), label_columns(tables[part]))
-    return ScoredPart(predictions, output.metrics[f"{part}_loss"], scores(predictions, seed), baselines)
+    baselines = baseline_scores(specs, label_columns(tables["training"]), label_columns(tables[split]))
+    return ScoredRows(predictions, output.metrics[f"{split}_loss"], scores(predictions, seed), baselines)
 
 
 def _write_results(
     folder: Path,
-    parts: Mapping[str, ScoredPart],
+    scored: Mapping[str, ScoredRows],
     fitted: FittedDecisions,
     arguments: Mapping[str, Any],
     about: Mapping[str, Any],
 ) -> None:
     results = {
-        **{name: {"loss": part.loss, **part.baselines, **part.scores} for name, part in parts.items()},
+        **{name: {"loss": split.loss, **split.baselines, **split.scores} for name, split in scored.items()},
         "fitted": {
             name: {field: getattr(spec, field) for field in toolkit_kind(spec).unfitted}
             for name, spec in fitted.specs.items()
@@ -139,7 +139,7 @@ def _about(trainer: MultitaskTrainer) -> dict[str, Any]:
 
 def _report(
     trainer: MultitaskTrainer,
-    parts: Mapping[str, ScoredPart],
+    scored: Mapping[str, ScoredRows],
     tables: Mapping[str, Sequence[Record]],
     arguments: Mapping[str, Any],
     notes: Sequence[str],
@@ -150,13 +150,13 @@ def _report(
         splits=[
             ScoredSplit(
                 name,
-                part.predictions,
+                split.predictions,
                 tables[name],
                 note=NOTES[name],
-                scores=_task_scores(part),
-                mean=_mean(part),
+                scores=_task_scores(split),
+                mean=_mean(split),
             )
-            for name, part in parts.items()
+            for name, split in scored.items()
         ],
         recipe=arguments,
         history=history,
@@ -167,19 +167,19 @@ def _report(
     )
 
 
-def _task_scores(part: ScoredPart) -> dict[str, dict[str, Any]]:
+def _task_scores(split: ScoredRows) -> dict[str, dict[str, Any]]:
     """Scores by task, beside the best constant answer."""
     found = {}
-    for name, task in part.scores["tasks"].items():
-        kind = toolkit_kind(part.predictions[name].spec)
-        baseline = part.baselines[kind.baseline_name].get(name)
+    for name, task in split.scores["tasks"].items():
+        kind = toolkit_kind(split.predictions[name].spec)
+        baseline = split.baselines[kind.baseline_name].get(name)
         found[name] = {**task, f"{kind.baseline_name}_{kind.baseline_score}": baseline}
     return found
 
 
-def _mean(part: ScoredPart) -> dict[str, Any]:
+def _mean(split: ScoredRows) -> dict[str, Any]:
     """Scores of the tasks' mean, beside the majority class."""
-    majority = part.baselines.get("majority", {}).values()
+    majority = split.baselines.get("majority", {}).values()
     names = ("mean_score", "mean_score_interval", "macro_f1", "macro_f1_interval")
-    mean = {name: part.scores[name] for name in names if name in part.scores}
+    mean = {name: split.scores[name] for name in names if name in split.scores}
     return {**mean, "majority_macro_f1": sum(majority) / len(majority) if majority else None}

@@ -64,7 +64,7 @@ def build_run(recipe: Recipe) -> Run:
     """
     data, arguments, training = recipe.data, recipe.model, recipe.training
     splits = checked_splits(data, training.seed, Path(str(training.output_dir)), arguments.feature_cache)
-    tables = {split: records.rows for split, records in splits.parts.items()}
+    tables = {split: records.rows for split, records in splits.records.items()}
     tasks = _tasks(data, tables)
     texts = [record.text for record in tables["training"] if record.text]
     model, processor = assemble(arguments, tasks, texts)
@@ -83,10 +83,10 @@ def build_run(recipe: Recipe) -> Run:
         collator = FeatureCollator(list(tasks))
     name = "references" if "references" in tables else "training"
     # A model without graphs has none.
-    lines = split_rows(splits.parts, name if model.config.needs_embeds else None)
-    contents = {split: [line.digest for line in lines if line.split == split] for split in splits.parts}
+    lines = split_rows(splits.records, name if model.config.needs_embeds else None)
+    contents = {split: [line.digest for line in lines if line.split == split] for split in splits.records}
     # Without the folders of this machine: notes are published with the model.
-    files = [Path(file) for file in splits.parts[name].table.name.split(" + ")]
+    files = [Path(file) for file in splits.records[name].table.name.split(" + ")]
     source = " + ".join(file.name if file.is_absolute() else str(file) for file in files)
     about = f"{name} rows of {source}"
     references = ReferenceRows(rows[name], [record.row for record in tables[name]], contents[name], about)

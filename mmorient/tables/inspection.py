@@ -41,7 +41,7 @@ def inspection_report(splits: Splits, data: DataArguments) -> str:
 
 def _tables(splits: Splits) -> str:
     lines = []
-    for name, records in splits.parts.items():
+    for name, records in splits.records.items():
         lines.append(f"{name}: {records.table.name}")
         lines.append(f"  columns: {', '.join(records.table.columns)}")
     lines += [f"{name} rows: {source}" for name, source in splits.sources.items()]
@@ -51,13 +51,13 @@ def _tables(splits: Splits) -> str:
 
 
 def _counts(splits: Splits) -> str:
-    parts = list(splits.parts.values())
+    tables = list(splits.records.values())
 
     def counts(is_counted: Callable[[Record], bool]) -> list[int]:
-        return [sum(map(is_counted, records.rows)) for records in parts]
+        return [sum(map(is_counted, records.rows)) for records in tables]
 
     rows: list[Sequence[object]] = [
-        ("rows", *map(len, parts)),
+        ("rows", *map(len, tables)),
         ("  without a picture", *counts(lambda row: row.picture is None and not has_problem(row, *PICTURES))),
         ("  picture not found", *counts(lambda row: has_problem(row, "missing_pictures"))),
         ("  picture unreadable", *counts(lambda row: has_problem(row, "unreadable_pictures"))),
@@ -66,11 +66,11 @@ def _counts(splits: Splits) -> str:
     ]
     # What is left out of a table is known of the table, not of the splits that it is divided into.
     for reason, numbers in (
-        ("neither picture nor text", {records.table.name: records.left_out for records in parts}),
-        ("malformed", {records.table.name: _malformed(records.table) for records in parts}),
+        ("neither picture nor text", {records.table.name: records.left_out for records in tables}),
+        ("malformed", {records.table.name: _malformed(records.table) for records in tables}),
     ):
-        rows.append((f"left out ({reason})", *(numbers.pop(records.table.name, "") for records in parts)))
-    return _table(("", *splits.parts), rows)
+        rows.append((f"left out ({reason})", *(numbers.pop(records.table.name, "") for records in tables)))
+    return _table(("", *splits.records), rows)
 
 
 def _malformed(table: Table) -> int:
@@ -78,23 +78,26 @@ def _malformed(table: Table) -> int:
 
 
 def _task(name: str, spec: TaskSpec, splits: Splits) -> str:
-    kind, parts = toolkit_kind(spec), splits.parts.values()
-    columns = [kind.inspection(spec, label_columns(records.rows)[name]) for records in parts]
+    kind, tables = toolkit_kind(spec), splits.records.values()
+    columns = [kind.inspection(spec, label_columns(records.rows)[name]) for records in tables]
     rows: list[tuple[object, ...]] = [
         (f"  {row[0][0]}", *(said for _, said in row)) for row in zip(*columns, strict=True)
     ]
     unknown = [
         Counter(record.unknown[name] for record in records.rows if name in record.unknown)
-        for records in parts
+        for records in tables
     ]
     for value in sorted({value for counts in unknown for value in counts})[:SHOWN]:
         rows.append((f"  unknown: {value!r}", *(counts[value] for counts in unknown)))
-    return _table((f"{name} ({spec.kind})", *splits.parts), rows)
+    return _table((f"{name} ({spec.kind})", *splits.records), rows)
 
 
 def _unreadable(splits: Splits) -> str:
     problems = [
-        problem for records in splits.parts.values() for record in records.rows for problem in record.problems
+        problem
+        for records in splits.records.values()
+        for record in records.rows
+        for problem in record.problems
     ]
     lines = [
         f"  {problem.table} {problem.row}: {problem.detail}"
@@ -105,18 +108,18 @@ def _unreadable(splits: Splits) -> str:
 
 
 def _duplicates(splits: Splits) -> str:
-    total = sum(map(len, splits.parts.values()))
-    borders = list(combinations(splits.parts, 2))
+    total = sum(map(len, splits.records.values()))
+    borders = list(combinations(splits.records, 2))
     rows: list[tuple[object, ...]] = []
     lines = []
     for kind in DUPLICATE_KINDS:
-        inside = [_groups(splits.between(kind, name, name), total) for name in splits.parts]
+        inside = [_groups(splits.between(kind, name, name), total) for name in splits.records]
         crossing = [(border, pair) for border in borders for pair in splits.between(kind, *border)]
         rows.append((f"  {kind}", *inside, len(crossing)))
         for (first, second), (i, j) in crossing:
-            here, there = splits.parts[first].table, splits.parts[second].table
+            here, there = splits.records[first].table, splits.records[second].table
             lines.append(f"  {kind}: {here.name} {here.where([i])} = {there.name} {there.where([j])}")
-    table = _table(("duplicates", *splits.parts, "crossing pairs"), rows)
+    table = _table(("duplicates", *splits.records, "crossing pairs"), rows)
     return "\n\n".join(filter(None, [table, _list("duplicates that cross the split", lines)]))
 
 

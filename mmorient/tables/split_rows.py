@@ -71,21 +71,21 @@ def record_digest(record: Record) -> str:
     return content_digest(None if content is None else file_digest(content), record.text)
 
 
-def split_rows(parts: Mapping[str, Records], references: str | None) -> list[SplitRow]:
+def split_rows(splits: Mapping[str, Records], references: str | None) -> list[SplitRow]:
     """The lines of a run, split by split.
 
     Args:
-        parts: The rows of every split.
+        splits: The rows of every split.
         references: The split whose rows are the model's references, which have their row's number as id; None
             where the model has no references.
     """
-    digests = {split: list(map(record_digest, records.rows)) for split, records in parts.items()}
+    digests = {split: list(map(record_digest, records.rows)) for split, records in splits.items()}
     known: dict[str, str] = {}
     if references is not None:
-        for record, digest in zip(parts[references].rows, digests[references], strict=True):
+        for record, digest in zip(splits[references].rows, digests[references], strict=True):
             known.setdefault(digest, record.row)
     rows = []
-    for split, records in parts.items():
+    for split, records in splits.items():
         names = _row_names(records.table)
         for record, (table, row), digest in zip(records.rows, names, digests[split], strict=True):
             reference = record.row if split == references else known.get(digest, "")
@@ -138,8 +138,8 @@ def read_split_rows(folder: Path, digest: str | None) -> list[SplitRow] | None:
 def _row_names(table: Table) -> list[tuple[str, str]]:
     """The file that each row stands in, and what the row is called there."""
     if any(isinstance(number, str) for number in table.numbers):  # of several files, each row with its own
-        parts = [str(number).rpartition(":") for number in table.numbers]
-        return [(file, number) for file, _, number in parts]
+        names = [str(number).rpartition(":") for number in table.numbers]
+        return [(file, number) for file, _, number in names]
     name = table.name if table.name.startswith(HUB_PREFIX) else Path(table.name).name
     # A split of a folder that `datasets` saved is a folder in there.
     if not table.name.startswith(HUB_PREFIX) and name.endswith("]"):

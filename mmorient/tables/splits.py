@@ -35,31 +35,31 @@ from mmorient.tables.stream import HUB_PREFIX, has_splits
 from mmorient.tables.table import Table, read_well_formed, tell_apart
 from modeling_mmorient.task_specs import TaskSpec
 
-# Parts between which duplicates spoil nothing: a training row may be a reference.
+# Splits between which duplicates spoil nothing: a training row may be a reference.
 MAY_SHARE = {"training", "references"}
 
 
 @dataclass(frozen=True)
 class Splits:
-    """The rows of every part, with what was found on the way.
+    """The rows of every split, with what was found on the way.
 
     Args:
-        parts: By name, in the order of `PARTS`: rows to train on, to choose on, and perhaps to score on, and
-            references where they are others than the training rows.
-        duplicates: By kind, pairs of row numbers; the rows of one part count on from those before it.
+        records: By name, in the order of `PARTS`: rows to train on, to choose on, and perhaps to score on,
+            and references where they are others than the training rows.
+        duplicates: By kind, pairs of row numbers; the rows of one split count on from those before it.
         sources: Where the rows that are not trained on come from, for a person.
         unused: Rows of a table's other splits, by split.
         problems: Everything that would spoil a result.
     """
 
-    parts: dict[str, Records]
+    records: dict[str, Records]
     duplicates: dict[str, list[Pair]]
     sources: dict[str, str]
     unused: dict[str, int]
     problems: list[Problem]
 
     def between(self, kind: str, first: str, second: str) -> list[Pair]:
-        """The duplicates of a kind that have one row in each of two parts, the first before the second."""
+        """The duplicates of a kind that have one row in each of two splits, the first before the second."""
         i_start, i_stop = self._span(first)
         j_start, j_stop = self._span(second)
         return [
@@ -70,8 +70,8 @@ class Splits:
 
     def _span(self, name: str) -> tuple[int, int]:
         start = 0
-        for part, records in self.parts.items():
-            if part == name:
+        for split, records in self.records.items():
+            if split == name:
                 return start, start + len(records)
             start += len(records)
         raise KeyError(name)
@@ -99,7 +99,7 @@ def checked_splits(
 
 
 def read_splits(data: DataArguments, seed: int, cache: str | Path | None = None) -> Splits:
-    """The rows of every part as the recipe says, whatever their problems.
+    """The rows of every split as the recipe says, whatever their problems.
 
     Given splits are used: a file or a saved split of its own, or a column that names the split. Otherwise
     `test_share` and then `validation_share` of the rows are held out by `hold_out`.
@@ -120,13 +120,13 @@ def read_splits(data: DataArguments, seed: int, cache: str | Path | None = None)
     columns = RecordColumns.of(data)
     with kept_fingerprints(cache) as known:
         read = {
-            name: [without_empty_rows(read_records(table, columns, known)) for table in part]
-            for name, part in tables.items()
+            name: [without_empty_rows(read_records(table, columns, known)) for table in several]
+            for name, several in tables.items()
         }
-    given = {name: join_records(part) for name, part in read.items()}
+    given = {name: join_records(several) for name, several in read.items()}
     # Once, for every choice of rows below.
     near = NearPictures(record.fingerprint for records in given.values() for record in records.rows)
-    # A table that is divided by a column has its malformed rows in every part.
+    # A table that is divided by a column has its malformed rows in every split.
     problems = list(dict.fromkeys(problem for records in given.values() for problem in records.problems))
     sources = {
         name: f"{records.table.name}, as given" for name, records in given.items() if name != "training"
@@ -141,10 +141,10 @@ def read_splits(data: DataArguments, seed: int, cache: str | Path | None = None)
                 continue
             given |= {"training": whole.select(kept), name: whole.select(held)}
             sources[name] = f"{share:.0%} held out, stratified, no duplicate apart, seed {seed}"
-    parts = {name: given[name] for name in PARTS if name in given}
-    rows = [record for records in parts.values() for record in records.rows]
+    records = {name: given[name] for name in PARTS if name in given}
+    rows = [record for table in records.values() for record in table.rows]
     duplicates = find_duplicates([row.fingerprint for row in rows], [row.text for row in rows], near)
-    splits = Splits(parts, duplicates, sources, unused, problems)
+    splits = Splits(records, duplicates, sources, unused, problems)
     return replace(splits, problems=[*problems, *_crossing_problems(splits)])
 
 
@@ -219,18 +219,18 @@ def stratify(groups: np.ndarray, classes: np.ndarray, share: float, rng: np.rand
 
 
 def _read_tables(data: DataArguments) -> tuple[dict[str, list[Table]], dict[str, int]]:
-    """The tables of every part that is given, and the sizes of splits that are not used."""
+    """The tables of every split that is given, and the sizes of others that are not used."""
     folder = data.path("")
     tables = tell_apart([_read(data, source, data.train_split) for source in data.train_file])
     if data.split_column:
         return _by_column(tables, data)
-    parts = {"training": tables}
+    splits = {"training": tables}
     for name, file, split in (
         ("validation", data.validation_file, data.validation_split),
         ("test", data.test_file, data.test_split),
     ):
         if file:
-            parts[name] = [_read(data, file, split)]
+            splits[name] = [_read(data, file, split)]
         elif split is not None:
             for source, table in zip(data.train_file, tables, strict=True):
                 if not has_splits(source, folder):
@@ -239,8 +239,8 @@ def _read_tables(data: DataArguments) -> tuple[dict[str, list[Table]], dict[str,
                         "`split_column`, or name a saved `DatasetDict` or a dataset on the Hub "
                         f"({HUB_PREFIX}OWNER/NAME)."
                     )
-            parts[name] = tell_apart([_read(data, source, split) for source in data.train_file])
-    return parts, {}
+            splits[name] = tell_apart([_read(data, source, split) for source in data.train_file])
+    return splits, {}
 
 
 def _read(data: DataArguments, source: str, split: str | None = None) -> Table:
@@ -255,8 +255,8 @@ def _by_column(tables: list[Table], data: DataArguments) -> tuple[dict[str, list
     ]
     counts = Counter(cell for column in cells for cell in column)
     wanted = {"training": data.train_split, "validation": data.validation_split, "test": data.test_split}
-    parts = {}
-    for part, name in wanted.items():
+    splits = {}
+    for split, name in wanted.items():
         if name is None:
             continue
         if name not in counts:
@@ -266,18 +266,18 @@ def _by_column(tables: list[Table], data: DataArguments) -> tuple[dict[str, list
                 "some of them."
             )
         rows = [[row for row, cell in enumerate(column) if cell == name] for column in cells]
-        parts[part] = [table.select(found) for table, found in zip(tables, rows, strict=True) if found]
-    return parts, {name: count for name, count in counts.items() if name not in wanted.values()}
+        splits[split] = [table.select(found) for table, found in zip(tables, rows, strict=True) if found]
+    return splits, {name: count for name, count in counts.items() if name not in wanted.values()}
 
 
 def _crossing_problems(splits: Splits) -> list[Problem]:
     problems = []
     for kind in DUPLICATE_KINDS:
-        for first, second in combinations(splits.parts, 2):
+        for first, second in combinations(splits.records, 2):
             if {first, second} == MAY_SHARE:
                 continue
             if pairs := splits.between(kind, first, second):
-                here, there = splits.parts[first].table, splits.parts[second].table
+                here, there = splits.records[first].table, splits.records[second].table
                 rows = here.where(sorted({i for i, _ in pairs})), there.where(sorted({j for _, j in pairs}))
                 problems.append(
                     Problem(

@@ -57,7 +57,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Path]
 def answers(recipe: list[str], output: Path, part: str) -> tuple[dict[str, Any], dict[str, list[int]]]:
     """Probabilities of the saved model for the raw rows of a part, and their labels."""
     data, _, _, training, *_ = parse_recipe(recipe)
-    rows = checked_splits(data, training.seed).parts[part].rows
+    rows = checked_splits(data, training.seed).records[part].rows
     model, processor = AutoModel.from_pretrained(output), AutoProcessor.from_pretrained(output)
     with torch.no_grad():
         probabilities = model.probabilities(model(**raw_inputs(processor, rows)).logits)

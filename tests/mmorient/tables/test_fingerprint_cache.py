@@ -238,8 +238,8 @@ def test_splits_from_kept_fingerprints_are_the_same(
     assert not seen
     for splits in (first, again):
         assert splits.duplicates == plain.duplicates
-        assert {name: digest(records.rows) for name, records in splits.parts.items()} == {
-            name: digest(records.rows) for name, records in plain.parts.items()
+        assert {name: digest(records.rows) for name, records in splits.records.items()} == {
+            name: digest(records.rows) for name, records in plain.records.items()
         }
 
 

@@ -87,7 +87,7 @@ def test_malformed_rows_stop_with_the_files_lines_and_are_left_out_if_allowed(
         "unknown_labels": "task 'mood': 'fine'",
     }
     allowed = data(allow=["malformed_rows", "missing_pictures", "unknown_labels"])
-    parts = checked_splits(allowed, 0, tmp_path / "out").parts
+    parts = checked_splits(allowed, 0, tmp_path / "out").records
     assert sum(map(len, parts.values())) == 41 and len(listed(tmp_path / "out")) == 22
 
 

@@ -29,7 +29,7 @@ def arguments(folder: Path) -> Arguments:
 
 
 def load_splits(data: DataArguments, seed: int) -> dict[str, Records]:
-    return checked_splits(data, seed).parts
+    return checked_splits(data, seed).records
 
 
 def texts(*parts: Records) -> list[list[str | None]]:
@@ -51,9 +51,9 @@ def test_a_column_names_the_split_and_other_rows_are_counted(folder: Path, argum
     rows = ",one,bad,train\n,two,bad,dev\n,three,good,train\n,four,bad,test\n,five,bad,\n"
     (folder / "train.csv").write_text("image,text,mood,part\n" + rows)
     splits = read_splits(arguments(split_column="part", validation_split="dev"), 0)
-    assert texts(*splits.parts.values()) == [["one", "three"], ["two"]]
+    assert texts(*splits.records.values()) == [["one", "three"], ["two"]]
     assert splits.unused == {"test": 1, "": 1}
-    assert splits.parts["validation"].table.where([0]) == "row 3"
+    assert splits.records["validation"].table.where([0]) == "row 3"
     with pytest.raises(TableError, match=r"the values \{'train': 2, 'dev': 1, 'test': 1, '': 1\}, not 'val'"):
         read_splits(arguments(split_column="part", validation_split="val"), 0)
 
@@ -81,7 +81,7 @@ def test_several_files_are_one_table_whose_rows_are_called_by_file_and_number(
     (folder / "dev.csv").write_text(HEADER + "b.png,five,bad\n")
     data = arguments(train_file=["one.csv", "two.jsonl"], validation_file="dev.csv", allow=["empty_rows"])
     splits = read_splits(data, 0)
-    training = splits.parts["training"]
+    training = splits.records["training"]
     assert texts(training) == [["one", "two", "three", "four"]]
     assert training.table.numbers == ["one.csv:2", "one.csv:3", "two.jsonl:1", "two.jsonl:2"]
     assert label_columns(training.rows) == {"mood": [0, 1, 0, -100]}
@@ -106,13 +106,13 @@ def test_rows_of_files_of_one_name_are_called_by_their_folders_too(
     (folder / "dev.csv").write_text(HEADER + "b.png,five,bad\n")
     files = ["en/train.csv", "zh/train.csv"]
     splits = read_splits(arguments(train_file=files, validation_file="dev.csv"), 0)
-    assert names(splits.parts["training"]) == [
+    assert names(splits.records["training"]) == [
         "en/train.csv:2",
         "en/train.csv:3",
         "zh/train.csv:2",
         "zh/train.csv:3",
     ]
-    assert names(splits.parts["validation"]) == ["2"]
+    assert names(splits.records["validation"]) == ["2"]
     with pytest.raises(TableError, match="the same table: name it once"):
         read_splits(arguments(train_file=[*files, "en/../zh/train.csv"], validation_file="dev.csv"), 0)
 
@@ -123,7 +123,7 @@ def test_rows_keep_the_names_of_their_files_where_a_part_has_rows_of_one_alone(
     (folder / "one.csv").write_text("text,image,mood,part\nx,,bad,train\n")
     (folder / "two.csv").write_text("text,image,mood,part\ny,,bad,dev\nz,,good,train\n")
     options = arguments(train_file=["one.csv", "two.csv"], split_column="part", validation_split="dev")
-    parts = read_splits(options, 0).parts
+    parts = read_splits(options, 0).records
     assert [memes.table.numbers for memes in parts.values()] == [["one.csv:2", "two.csv:3"], ["two.csv:2"]]
 
 
@@ -134,7 +134,7 @@ def test_every_part_is_read_with_the_recipes_delimiter_and_encoding(
         content = f"image;text;mood\n;{name} ü;bad\n;{name} é;good\n"
         (folder / f"{name}.csv").write_bytes(content.encode("cp1252"))
     files = {"validation_file": "dev.csv", "test_file": "test.csv", "references_file": "known.csv"}
-    parts = read_splits(arguments(delimiter=";", encoding="cp1252", **files), 0).parts
+    parts = read_splits(arguments(delimiter=";", encoding="cp1252", **files), 0).records
     assert [records.rows[1].text for records in parts.values()] == ["train é", "dev é", "test é", "known é"]
 
 
@@ -145,7 +145,7 @@ def test_files_may_keep_pictures_in_different_ways(folder: Path, arguments: Argu
     datasets.Dataset.from_dict(table).to_parquet(folder / "two.parquet")
     (folder / "dev.csv").write_text(HEADER + "c.png,three,bad\n")
     options = arguments(train_file=["one.csv", "two.parquet"], validation_file="dev.csv")
-    named, held = checked_splits(options, 0).parts["training"].rows
+    named, held = checked_splits(options, 0).records["training"].rows
     assert (named.image, held.image) == (str(folder / "images" / "a.png"), picture["bytes"])
 
 
