@@ -42,8 +42,8 @@ class Multiclass(TaskKind):
 
     def reordered_labels(self, labels: torch.Tensor, order: Sequence[int]) -> torch.Tensor:
         # Where each old label stands now; the last entry is for labels that are not known.
-        places = torch.tensor([*sorted(range(len(order)), key=order.__getitem__), IGNORE_INDEX])
-        return places.to(labels.device)[labels.clamp(min=-1)]
+        indices = torch.tensor([*sorted(range(len(order)), key=order.__getitem__), IGNORE_INDEX])
+        return indices.to(labels.device)[labels.clamp(min=-1)]
 
     def reordered_options(self, spec: TaskSpec, order: Sequence[int]) -> dict[str, Any]:
         changed = super().reordered_options(spec, order)
@@ -148,7 +148,7 @@ class Multilabel(TaskKind):
     def reordered_options(self, spec: TaskSpec, order: Sequence[int]) -> dict[str, Any]:
         changed = super().reordered_options(spec, order)
         if spec.thresholds is not None:
-            changed["thresholds"] = [spec.thresholds[place] for place in order]
+            changed["thresholds"] = [spec.thresholds[index] for index in order]
         return changed
 
     def count_labels(self, spec: TaskSpec, labels: torch.Tensor) -> torch.Tensor:

@@ -70,7 +70,7 @@ class AttentionFeatures:
 
 
 @dataclass
-class GraphHealth:
+class DegreeStatistics:
     """How well connected the relation graph of one modality is, over the rows that have the modality.
 
     Args:
@@ -86,7 +86,9 @@ class GraphHealth:
     degrees: torch.Tensor
 
     @classmethod
-    def of(cls, degrees: torch.Tensor, present: torch.Tensor, others: torch.Tensor | int) -> "GraphHealth":
+    def of(
+        cls, degrees: torch.Tensor, present: torch.Tensor, others: torch.Tensor | int
+    ) -> "DegreeStatistics":
         """The statistics of B rows; all zero where no row has the modality.
 
         Args:
@@ -108,7 +110,7 @@ class Neighbors:
     """The references nearest to each of B queries.
 
     Args:
-        indices: (B, k) places in the bank, the most similar first; -1 from where there are no more.
+        indices: (B, k) of the references, the most similar first; -1 from where there are no more.
         similarities: (B, k) cosines in float64; 0 beside -1.
     """
 
@@ -145,13 +147,13 @@ class RelationFeatures:
 
     Args:
         vectors: The layers' outputs side by side, (B, layers * d_graph).
-        health: Graph health by modality; None where there is no graph.
+        degree_statistics: By modality; None where there is no graph.
         neighbors: The rows' neighbours among the references, by graph (`image`, `text`); None where there are
             no references, or the graphs span the batch.
     """
 
     vectors: torch.Tensor
-    health: dict[str, GraphHealth] | None
+    degree_statistics: dict[str, DegreeStatistics] | None
     neighbors: dict[str, Neighbors] | None = None
 
 

@@ -1,4 +1,4 @@
-"""The batch that several processes train on together: each holds a part of its rows."""
+"""The batch that several processes train on together: each holds some of its rows."""
 
 from typing import Any
 
@@ -7,10 +7,10 @@ from torch import distributed
 
 
 class GlobalBatch:
-    """Rows of all processes' parts, in the order of their ranks.
+    """The rows of all processes, in the order of their ranks.
 
     Every process has to make one at the same time, and to gather the same things in the same order. In a
-    single process the part is the whole.
+    single process its own rows are all.
 
     Args:
         rows: Number of rows here; processes may have different numbers.
@@ -47,8 +47,8 @@ class _Gather(torch.autograd.Function):
         padded = values.new_zeros(max(sizes), *values.shape[1:])
         padded[: len(values)] = values
         plain = padded.to(torch.uint8) if values.dtype == torch.bool else padded
-        parts = [part[:size] for part, size in zip(_all_gather(plain), sizes, strict=True)]
-        return torch.cat(parts).to(values.dtype)
+        each = [rows[:size] for rows, size in zip(_all_gather(plain), sizes, strict=True)]
+        return torch.cat(each).to(values.dtype)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None]:
@@ -58,6 +58,6 @@ class _Gather(torch.autograd.Function):
 
 
 def _all_gather(values: torch.Tensor) -> list[torch.Tensor]:
-    parts = [torch.empty_like(values) for _ in range(distributed.get_world_size())]
-    distributed.all_gather(parts, values.contiguous())
-    return parts
+    gathered = [torch.empty_like(values) for _ in range(distributed.get_world_size())]
+    distributed.all_gather(gathered, values.contiguous())
+    return gathered

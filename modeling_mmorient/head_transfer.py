@@ -48,7 +48,7 @@ def change_tasks(model: Any, tasks: Mapping[str, TaskSpec], missing: Collection[
         for number, name in enumerate(old)
         if not any(key.startswith(f"heads.{number}.") for key in missing)
     ]
-    # Of each new task the old one's number and its labels' places.
+    # Of each new task the old one's number and its labels' indices.
     sources: dict[str, tuple[int, list[int]]] = {}
     for name, spec in tasks.items():
         order = head_order(old.get(name), spec) if name in loaded else None
@@ -77,18 +77,18 @@ def _move_heads(model: Any, sources: Mapping[str, tuple[int, list[int]]]) -> Non
 
 def _move_shares(model: Any, sources: Mapping[str, tuple[int, list[int]]]) -> None:
     """What each task has of the votes' and the loss weighting's parameters."""
-    places = {name: place for place, name in enumerate(model.config.task_specs)}
+    indices = {name: index for index, name in enumerate(model.config.task_specs)}
     if model.votes is not None:
         votes = _made_for(model, model.votes, NeighborVotes(model.config))
         votes.log_sharpness.copy_(model.votes.log_sharpness)
         votes.log_smoothing.copy_(model.votes.log_smoothing)
         for name, (number, _) in sources.items():
-            votes.weights[:, places[name]] = model.votes.weights[:, number]
+            votes.weights[:, indices[name]] = model.votes.weights[:, number]
         model.votes = votes
     if model.loss_weighting is not None:
-        weighting = _made_for(model, model.loss_weighting, UncertaintyWeighting(len(places)))
+        weighting = _made_for(model, model.loss_weighting, UncertaintyWeighting(len(indices)))
         for name, (number, _) in sources.items():
-            weighting.log_variances[places[name]] = model.loss_weighting.log_variances[number]
+            weighting.log_variances[indices[name]] = model.loss_weighting.log_variances[number]
         model.loss_weighting = weighting
 
 

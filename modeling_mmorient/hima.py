@@ -13,7 +13,7 @@ from .global_batch import GlobalBatch
 
 # Of the SHA-256 of references.
 DIGEST_BYTES = 32
-# In the place of references that are not at hand.
+# Stands for references that are not at hand.
 OTHERS = "other references"
 
 

@@ -89,7 +89,7 @@ class MMOrientModel(MMOrientPreTrainedModel):
             region_features, region_mask: Precomputed Q_img, (batch_size, regions, width), and its mask.
             token_features: Precomputed Q_txt, (batch_size, tokens, width).
             task_features: Task-specific features a, (batch_size, `task_feature_dim`).
-            own_reference: (batch_size,), where a row is a reference itself: its place among
+            own_reference: (batch_size,), where a row is a reference itself: its index in
                 `references.ids`, so that it is not its own neighbour; -1 where it is none. Or
                 (batch_size, m), where several are (its views, paraphrases, copies), with -1 where there are
                 no more. Defaults to none in evaluation, where a sample that was taught finds itself; in

@@ -13,7 +13,7 @@ import torch
 from transformers.utils import logging
 
 from .configuration_mmorient import MMOrientConfig
-from .features import EncodedFeatures, GraphHealth
+from .features import DegreeStatistics, EncodedFeatures
 
 try:
     import torch_scatter
@@ -185,10 +185,10 @@ class BatchGraphs:
         found = self.graphs[graph] if self.own is None else self.graphs[graph].rows(self.own)
         return found.neighborhood(self.nodes[nodes], self.present[nodes])
 
-    def health(self) -> dict[str, GraphHealth]:
+    def degree_statistics(self) -> dict[str, DegreeStatistics]:
         """Degree statistics by graph, over the rows that have the modality."""
         return {
-            modality: GraphHealth.of(self.graphs[modality].degrees(), present, present.sum() - 1)
+            modality: DegreeStatistics.of(self.graphs[modality].degrees(), present, present.sum() - 1)
             for modality, present in self.present.items()
         }
 

@@ -7,8 +7,8 @@ from transformers.utils import ModelOutput
 
 from .features import (
     AttentionFeatures,
+    DegreeStatistics,
     EncodedFeatures,
-    GraphHealth,
     GraphNeighbors,
     Neighbors,
     RelationFeatures,
@@ -61,7 +61,7 @@ class MMOrientModelOutput(ModelOutput):
     token_features: torch.Tensor | None = None
     region_attention: torch.Tensor | None = None
     token_attention: torch.Tensor | None = None
-    graph_health: dict[str, GraphHealth] | None = None
+    graph_health: dict[str, DegreeStatistics] | None = None
     neighbors: dict[str, Neighbors] | None = None
     references: SearchedReferences | None = None
 
@@ -79,7 +79,7 @@ class MMOrientModelOutput(ModelOutput):
             token_features=None if hidden is None else hidden.token_features,
             region_attention=None if attended is None else attended.region_attention,
             token_attention=None if attended is None else attended.token_attention,
-            graph_health=None if fused.related is None else fused.related.health,
+            graph_health=None if fused.related is None else fused.related.degree_statistics,
             neighbors=found,
             references=None if found is None else fused.references,
         )
@@ -103,5 +103,5 @@ class MMOrientMultitaskOutput(ModelOutput):
     token_features: torch.Tensor | None = None
     region_attention: torch.Tensor | None = None
     token_attention: torch.Tensor | None = None
-    graph_health: dict[str, GraphHealth] | None = None
+    graph_health: dict[str, DegreeStatistics] | None = None
     neighbors: dict[str, GraphNeighbors] | None = None

@@ -84,9 +84,7 @@ class ReferenceBank(SearchedReferences):
         with self.lock:
             old = self._references
             if twice := next((name for name in checked if name in old.indices), None):
-                raise ValueError(
-                    f"the bank has a reference {twice!r} already: use another id, or `replace` it."
-                )
+                raise ValueError(f"there is a reference {twice!r} already: use another id, or `replace` it.")
             new = self._encode(checked, embeds, present, labels)
             self._change(old.edited(old.ids + checked, lambda own, more: torch.cat([own, more]), new))
 
@@ -239,5 +237,5 @@ class ReferenceBank(SearchedReferences):
         indices = self.indices(ids)
         if (indices < 0).any():
             unknown = ids[int((indices < 0).nonzero()[0])]
-            raise ValueError(f"the bank has no reference {unknown!r}: `ids` lists those that it has.")
+            raise ValueError(f"there is no reference {unknown!r}: `ids` lists those that there are.")
         return indices

@@ -69,7 +69,7 @@ def read_references(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, An
     name, size, digest = tensors_name(folder), entry.get("bytes"), entry.get("sha256")
     tensors_path = folder / name
     if not tensors_path.is_file():
-        raise ValueError(f"{path} needs {name}, which is not there: put the two files of one bank together.")
+        raise ValueError(f"{path} needs {name}, which is not there: put the two files together again.")
     if (found := tensors_path.stat().st_size) != size:
         raise ValueError(f"{tensors_path} has {found} bytes, not {size!r} as {path.name} says: {_REMEDY}")
     if (found_digest := _digest(tensors_path)) != digest:
@@ -143,7 +143,8 @@ def check_tensors(
         if expected.get(name) != found.get(name):
             raise ValueError(
                 f"the tensors in {folder} have {name!r} as {found.get(name)}, and references.json makes it "
-                f"{expected.get(name)}: put the two files of one bank together, or save the references again."
+                f"{expected.get(name)}: put the two files together that were saved together, or "
+                "save the references again."
             )
     embeds = {
         name: StoredEmbeds.of_codes(*(tensors[f"{name}_{field}"] for field in SAVED_FIELDS))

@@ -5,7 +5,7 @@ import copy
 import torch
 
 from .configuration_mmorient import MMOrientConfig
-from .features import MODALITIES, EncodedFeatures, GraphHealth, Neighbors
+from .features import MODALITIES, DegreeStatistics, EncodedFeatures, Neighbors
 from .input_checks import unsound
 from .neighbors import Neighborhood
 from .reference_embeds import STORAGE_DTYPES, StoredEmbeds
@@ -33,18 +33,18 @@ class ReferenceNeighborhood(Neighborhood):
         self.references, self.modality = references, modality
         self.indices = neighbors.indices
         known = self.indices >= 0
-        # A place more, for where there are none.
+        # One more entry, for where there is no neighbour.
         has = torch.nn.functional.pad(references.present[modality], (0, 1))
         self.weights = has[self.indices.masked_fill(~known, len(has) - 1)].float()
 
     @torch.compiler.disable
     def weighted_sum(self, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         totals, numbers = [], []
-        for rows, nodes, places in self.references.nodes(self.modality, self.indices):
-            total, number = nodes.new_zeros(len(places), nodes.shape[1]), nodes.new_zeros(len(places), 1)
+        for rows, nodes, indices in self.references.nodes(self.modality, self.indices):
+            total, number = nodes.new_zeros(len(indices), nodes.shape[1]), nodes.new_zeros(len(indices), 1)
             # One neighbour of each row at a time: no (B, k, d) in memory, and always the same order.
-            for place, weight in zip(places.unbind(1), weights[rows].unsqueeze(-1).unbind(1), strict=True):
-                total, number = total + weight * nodes[place], number + weight
+            for index, weight in zip(indices.unbind(1), weights[rows].unsqueeze(-1).unbind(1), strict=True):
+                total, number = total + weight * nodes[index], number + weight
             totals.append(total)
             numbers.append(number)
         return torch.cat(totals), torch.cat(numbers)
@@ -52,14 +52,14 @@ class ReferenceNeighborhood(Neighborhood):
     @torch.compiler.disable
     def scores(self, queries: torch.Tensor) -> torch.Tensor:
         blocks = []
-        for rows, nodes, places in self.references.nodes(self.modality, self.indices):
-            pairs = [(queries[rows] * nodes[place]).sum(-1) for place in places.unbind(1)]
+        for rows, nodes, indices in self.references.nodes(self.modality, self.indices):
+            pairs = [(queries[rows] * nodes[index]).sum(-1) for index in indices.unbind(1)]
             blocks.append(torch.stack(pairs, -1))
         return torch.cat(blocks)
 
 
 class ReferenceGraphs:
-    """The picture and the text graph: each row's neighbours among the references, by threshold and k.
+    """The image and the text graph: each row's neighbours among the references, by threshold and k.
 
     A row's neighbours depend on nothing but the row and the references.
 
@@ -67,8 +67,8 @@ class ReferenceGraphs:
         config: The model's configuration.
         references: The references, on the features' device, which nobody edits meanwhile.
         features: Of B rows.
-        own: (B,) or (B, m), places among the references of the row itself and its copies, which are not its
-            neighbours; -1 where there are no more. None: no row is there.
+        own: (B,) or (B, m), indices of the references that are the row itself or its copies, which are not
+            its neighbours; -1 where there are no more. None: no row is a reference.
     """
 
     @torch.compiler.disable
@@ -101,11 +101,11 @@ class ReferenceGraphs:
         """As [`BatchGraphs.neighborhood`], among the references."""
         return ReferenceNeighborhood(self.references, nodes, self.neighbors[graph])
 
-    def health(self) -> dict[str, GraphHealth]:
+    def degree_statistics(self) -> dict[str, DegreeStatistics]:
         """Degree statistics by graph, over the rows that have the modality."""
         return {
             # Less one: a training row is not its own neighbour.
-            graph: GraphHealth.of(
+            graph: DegreeStatistics.of(
                 found.degrees(), self.present[graph], len(self.references.searchable(graph)) - 1
             )
             for graph, found in self.neighbors.items()
@@ -147,14 +147,14 @@ def find_copies(references: SearchedReferences, features: EncodedFeatures) -> to
 
 
 def calibrate_threshold(
-    bank: SearchedReferences, modality: str, quantile: float, sample: int = 1000, seed: int = 0
+    references: SearchedReferences, modality: str, quantile: float, sample: int = 1000, seed: int = 0
 ) -> float:
     """The quantile of the references' similarities to the references nearest to them.
 
     At 0.1, say, nine of ten references have a neighbour above the threshold.
 
     Args:
-        bank: Of which each reference is compared with the others.
+        references: Of which each reference is compared with the others.
         modality: `image` or `text`.
         quantile: In [0, 1].
         sample: Number of references that are compared, drawn at random.
@@ -166,7 +166,7 @@ def calibrate_threshold(
     """
     if not 0 <= quantile <= 1:
         raise ValueError(f"`quantile` is {quantile!r}: give a number in [0, 1].")
-    nearest = _search_sample(bank, modality, 1, None, sample, seed)
+    nearest = _search_sample(references, modality, 1, None, sample, seed)
     found = nearest.similarities[nearest.indices >= 0]
     if not len(found):
         raise ValueError(
@@ -182,35 +182,42 @@ def calibrate_threshold(
     return threshold
 
 
-def bank_health(
-    bank: SearchedReferences,
+def degree_statistics(
+    references: SearchedReferences,
     modality: str,
     k: int | None = None,
     threshold: float | None = None,
     sample: int = 1000,
     seed: int = 0,
-) -> GraphHealth:
+) -> DegreeStatistics:
     """Degree statistics of references as queries for the others.
 
     Args:
-        bank, modality, sample, seed: As in [`calibrate_threshold`].
+        references, modality, sample, seed: As in [`calibrate_threshold`].
         k, threshold: As in [`SearchedReferences.search`].
 
     Returns:
         Statistics over the sample, all of which has the modality; zero where there is nothing to compare.
     """
-    degrees = _search_sample(bank, modality, k, threshold, sample, seed).degrees()
+    degrees = _search_sample(references, modality, k, threshold, sample, seed).degrees()
     everyone = torch.ones_like(degrees, dtype=torch.bool)
-    return GraphHealth.of(degrees, everyone, len(bank.searchable(modality)) - 1)
+    return DegreeStatistics.of(degrees, everyone, len(references.searchable(modality)) - 1)
 
 
 def _search_sample(
-    bank: SearchedReferences, modality: str, k: int | None, threshold: float | None, sample: int, seed: int
+    references: SearchedReferences,
+    modality: str,
+    k: int | None,
+    threshold: float | None,
+    sample: int,
+    seed: int,
 ) -> Neighbors:
     """Neighbours of some references among the others."""
     if isinstance(sample, bool) or not isinstance(sample, int) or sample < 1:
         raise ValueError(f"`sample` is {sample!r}: give a whole number of at least 1.")
-    places = bank.searchable(modality)
-    drawn = torch.randperm(len(places), generator=torch.Generator().manual_seed(seed))[:sample]
-    places = places[drawn.to(places.device)]
-    return bank.search(modality, bank.embeds(modality, places), k=k, threshold=threshold, exclude=places)
+    indices = references.searchable(modality)
+    drawn = torch.randperm(len(indices), generator=torch.Generator().manual_seed(seed))[:sample]
+    indices = indices[drawn.to(indices.device)]
+    return references.search(
+        modality, references.embeds(modality, indices), k=k, threshold=threshold, exclude=indices
+    )

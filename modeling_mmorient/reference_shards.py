@@ -20,10 +20,10 @@ from .searched_references import SearchedReferences
 
 
 class ShardedReferences(SearchedReferences):
-    """The references of a bank, of which each of P processes keeps the embeddings of N / P.
+    """References of which each of P processes keeps the embeddings of N / P.
 
-    They are searched as the bank is, places are those in the whole bank, and results equal the whole bank's
-    to the last bit. What is small (ids, labels, and who has which modality) every process keeps of all
+    They are searched as the whole is, indices are those in the whole, and results equal the whole's to the
+    last bit. What is small (ids, labels, and who has which modality) every process keeps of all
     references: beside the ids some 20 bytes for each of them, and 8 for each task.
 
     `search`, `neighbors`, `nodes`, `embeds` and `vectors` are collective: every process calls them at the
@@ -32,43 +32,43 @@ class ShardedReferences(SearchedReferences):
     raise. Every process sees the queries of all of them.
 
     An index (`build_index`, on every process) is over the own references, so that with one the result
-    depends on the number of processes. The references cannot be edited or saved here: edit the whole bank
-    and split it again.
+    depends on the number of processes. The references cannot be edited or saved here: edit the whole
+    `ReferenceBank` and split it again.
 
     Args:
-        bank: The same on every process; it can be dropped afterwards. `torch.distributed` is initialised
-            before, or there is one process, which keeps all. To read no more than its part into memory, a
+        whole: The same on every process; it can be dropped afterwards. `torch.distributed` is initialised
+            before, or there is one process, which keeps all. To keep no more than its share in memory, a
             process takes `ShardedReferences.load(folder)` instead.
     """
 
-    def __init__(self, bank: ReferenceBank) -> None:
-        # The same facts about the references, and another lock.
-        vars(self).update(vars(bank), lock=EditLock())
-        whole = bank._references
+    def __init__(self, whole: ReferenceBank) -> None:
+        # The same settings, and another lock.
+        vars(self).update(vars(whole), lock=EditLock())
+        contents = whole._references
         rank, processes = 0, 1
         if distributed.is_available() and distributed.is_initialized():
             rank, processes = distributed.get_rank(), distributed.get_world_size()
-        first, end = (len(bank) * number // processes for number in (rank, rank + 1))
+        first, end = (len(whole) * number // processes for number in (rank, rank + 1))
         self._own = range(first, end)
-        self._whole = {name: (has.present.clone(), has.norms > 0) for name, has in whole.embeds.items()}
-        own = whole.edited(whole.ids, lambda values: values[first:end].clone())
-        self._references = whole.replace(embeds=own.embeds, indexes={})
+        self._whole = {name: (has.present.clone(), has.norms > 0) for name, has in contents.embeds.items()}
+        own = contents.edited(contents.ids, lambda values: values[first:end].clone())
+        self._references = contents.replace(embeds=own.embeds, indexes={})
 
     def __repr__(self) -> str:
         return f"{super().__repr__()[:-1]}, own={self._own})"
 
     def __getattr__(self, name: str) -> Any:
-        # Of the bank's methods that are not here, those who call them are told why.
+        # Who calls a method that only the whole has is told why.
         if name.startswith("_") or not hasattr(ReferenceBank, name):
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}.")
         raise SplitReferencesError(
             f"`{name}` is not for these references, which are split over the processes and can only be "
-            "searched: edit or save the whole bank, and make ShardedReferences of it again."
+            "searched: edit or save the whole, and make ShardedReferences of it again."
         )
 
     @classmethod
     def load(cls, folder: str | Path) -> ShardedReferences:
-        """This process's part of the bank that was saved to a folder; errors as of `ReferenceBank.load`."""
+        """This process's share of saved references; errors as of `ReferenceBank.load`."""
         return cls(ReferenceBank.load(folder))
 
     def to(self, device: torch.device | str) -> Self:
@@ -154,4 +154,4 @@ class ShardedReferences(SearchedReferences):
 
 
 class SplitReferencesError(AttributeError, ValueError):
-    """Something was asked of split references that only the whole bank does."""
+    """Something was asked of split references that only the whole does."""

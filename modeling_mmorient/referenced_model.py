@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from transformers.utils import logging
 
-from .features import MODALITIES, EncodedFeatures, GraphHealth
+from .features import MODALITIES, DegreeStatistics, EncodedFeatures
 from .hima import OTHERS
 from .reference_bank import ReferenceBank
 from .reference_contents import EditLock
-from .reference_graph import bank_health
+from .reference_graph import degree_statistics
 from .searched_references import SearchedReferences
 
 logger = logging.get_logger(__name__)
@@ -291,13 +291,18 @@ class ReferencedModel:
         ids = () if stored is None else stored.ids
         return {"number": len(ids), "ids": hashlib.sha256(json.dumps(ids).encode()).hexdigest()}
 
-    def reference_health(self) -> dict[str, GraphHealth]:
-        """How well connected the references are, by graph: up to 1,000 of them as queries for the others."""
+    def reference_statistics(self) -> dict[str, DegreeStatistics]:
+        """Degree statistics by graph, of up to 1,000 references as queries for the others."""
         settings = {
             graph: (getattr(self.config, f"{graph}_neighbors"), getattr(self.config, f"{graph}_threshold"))
             for graph in MODALITIES
         }
-        return {graph: bank_health(self.references, graph, *limits) for graph, limits in settings.items()}
+        return {
+            graph: degree_statistics(self.references, graph, *limits) for graph, limits in settings.items()
+        }
+
+    # As it was called before.
+    reference_health = reference_statistics
 
 
 def _warn_without_references() -> None:

@@ -75,7 +75,7 @@ class CrossModalRelationLearning(nn.Module):
 
     Shapes:
         Returns `vectors` (B, layers * graph_hidden_size), in the order of the table. With `batch`, graphs
-        that join the batch, and their health, are those of the rows of all processes.
+        that join the batch, and their degree statistics, are those of the rows of all processes.
     """
 
     def __init__(self, config: MMOrientConfig) -> None:
@@ -98,19 +98,19 @@ class CrossModalRelationLearning(nn.Module):
     def forward(
         self,
         features: EncodedFeatures,
-        bank: SearchedReferences | None = None,
+        references: SearchedReferences | None = None,
         own_reference: torch.Tensor | None = None,
         batch: GlobalBatch | None = None,
-        output_health: bool = False,
+        output_statistics: bool = False,
     ) -> RelationFeatures:
         """Rebuild the rows from their neighbours.
 
         Args:
             features: Of the rows.
-            bank: The references; None where there are none.
+            references: The references; None where there are none.
             own_reference: As in [`ReferenceGraphs`].
             batch: The rows of all processes, for graphs that join them.
-            output_health: Return the graphs' health.
+            output_statistics: Return the graphs' degree statistics.
         """
         spans_batch = self.training and self.config.graph_scope == "batch"
         own = slice(None)
@@ -120,8 +120,8 @@ class CrossModalRelationLearning(nn.Module):
         graphs: BatchGraphs | ReferenceGraphs | None = None
         if spans_batch:
             graphs = BatchGraphs(self.config, features, nodes, None if batch is None else own)
-        elif bank is not None:
-            graphs = ReferenceGraphs(self.config, bank, features, own_reference)
+        elif references is not None:
+            graphs = ReferenceGraphs(self.config, references, features, own_reference)
 
         def rebuilt(layer: GraphSAGELayer, modality: str, graph: str) -> torch.Tensor:
             neighbors = None if graphs is None else graphs.neighborhood(modality, graph)
@@ -136,7 +136,7 @@ class CrossModalRelationLearning(nn.Module):
             outputs.append(rebuilt(self.cross_modal_text, "text", graph="image"))
         return RelationFeatures(
             torch.cat(outputs, -1),
-            graphs.health() if output_health and graphs is not None else None,
+            graphs.degree_statistics() if output_statistics and graphs is not None else None,
             graphs.neighbors if isinstance(graphs, ReferenceGraphs) else None,
         )
 

@@ -99,9 +99,9 @@ class SavedModel:
         write: Callable[..., None],
     ) -> None:
         model: Any = self
-        bank, g = model.settled_references()
-        digest = bank.write(staging)
-        model.config.saved_references = {"number": len(bank), "digest": digest}
+        references, g = model.settled_references()
+        digest = references.write(staging)
+        model.config.saved_references = {"number": len(references), "digest": digest}
         state = dict(model.state_dict() if state_dict is None else state_dict)
         # Of the same moment as the references, whatever is edited meanwhile.
         for name, values in model.reference_weights(g, digest).items():
@@ -131,13 +131,13 @@ class SavedModel:
 
         def write(staging: Path) -> None:
             saved = read_config(folder, model.config)
-            bank, g = model.settled_references()
-            digest = bank.write(staging)
+            references, g = model.settled_references()
+            digest = references.write(staging)
             hima = {name: values for name, values in model.state_dict().items() if "hima." in name}
             changed = model.reference_weights(g, digest)
             check_same_weights(folder, {name: hima[name] for name in hima if name not in changed})
             write_weights(folder, staging, changed)
-            model.config.saved_references = {"number": len(bank), "digest": digest}
+            model.config.saved_references = {"number": len(references), "digest": digest}
             write_config(staging, {**saved, "saved_references": model.config.saved_references})
 
         read_config(folder, model.config)  # before a folder is made
@@ -149,8 +149,8 @@ class SavedModel:
         pushed = super().push_to_hub(repo_id, **options)  # type: ignore[misc]
         api, token = HfApi(), options.get("token")
         name, revision = pushed.repo_url.repo_id, pushed.pr_revision or options.get("revision")
-        facts = api.hf_hub_download(name, REFERENCES_NAME, revision=pushed.oid, token=token)
-        used = tensors_name(Path(facts).parent)
+        metadata = api.hf_hub_download(name, REFERENCES_NAME, revision=pushed.oid, token=token)
+        used = tensors_name(Path(metadata).parent)
         stale = [
             CommitOperationDelete(path)
             for path in api.list_repo_files(name, revision=revision, token=token)
@@ -284,7 +284,7 @@ class SavedModel:
         folder = Path(found).parent
         if not Path(name).is_dir():
             cached_file(name, tensors_name(folder), **hub)
-        bank, digest = ReferenceBank.read(folder)
+        references, digest = ReferenceBank.read(folder)
         for file, expected in (("config.json", (saved or {}).get("digest")), ("weights", settled)):
             if expected is not None and expected != digest:
                 raise ValueError(
@@ -292,7 +292,7 @@ class SavedModel:
                     f"others, {expected}: put the files of one model together, or load it without references "
                     "(`references=False`), which changes its answers."
                 )
-        model.take_references(bank, settled is not None)
+        model.take_references(references, settled is not None)
 
 
 def _heads(tasks: Mapping[str, Any]) -> list[tuple[Any, ...]]:

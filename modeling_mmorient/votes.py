@@ -63,30 +63,30 @@ class NeighborVotes(nn.Module):
     def forward(
         self,
         logits: Mapping[str, torch.Tensor],
-        bank: SearchedReferences | None,
+        references: SearchedReferences | None,
         neighbors: Mapping[str, Neighbors] | None,
     ) -> tuple[dict[str, torch.Tensor], dict[str, GraphVotes]]:
         """The logits with the votes of both graphs' neighbours, and the votes by graph.
 
         Args:
             logits: (B, C) by task.
-            bank: The references, with their labels, on the neighbours' device.
+            references: The references, with their labels, on the neighbours' device.
             neighbors: Of the B rows by graph.
 
         Without references both are None.
         """
-        if bank is None or neighbors is None:
+        if references is None or neighbors is None:
             # The parameters stay part of the graph, as distributed training needs them to.
             nothing = torch.stack([parameter.sum() for parameter in self.parameters()]).sum() * 0.0
             return {name: values + nothing.to(values.dtype) for name, values in logits.items()}, {}
-        votes = {graph: self._count(bank, graph, found) for graph, found in neighbors.items()}
+        votes = {graph: self._count(references, graph, found) for graph, found in neighbors.items()}
         voted = dict(logits)
         for graph_votes in votes.values():
             for name, added in graph_votes.added.items():
                 voted[name] = voted[name] + added.to(voted[name].dtype)
         return voted, votes
 
-    def _count(self, bank: SearchedReferences, graph: str, neighbors: Neighbors) -> GraphVotes:
+    def _count(self, references: SearchedReferences, graph: str, neighbors: Neighbors) -> GraphVotes:
         number = GRAPHS.index(graph)
         smoothing = self.log_smoothing[number].float().exp()
         # Padding has the similarity 0, and no weight.
@@ -95,8 +95,10 @@ class NeighborVotes(nn.Module):
         closeness = closeness.masked_fill(neighbors.indices < 0, 0.0)
         votes = GraphVotes({}, {})
         for task, (name, spec) in enumerate(self.specs.items()):
-            labels = bank.labels[name][neighbors.indices.clamp(min=0)]
-            added, shares = kind_of(spec).vote(spec, labels, closeness, smoothing, bank.label_counts[name])
+            labels = references.labels[name][neighbors.indices.clamp(min=0)]
+            added, shares = kind_of(spec).vote(
+                spec, labels, closeness, smoothing, references.label_counts[name]
+            )
             votes.added[name] = self.weights[number, task].float() * added
             votes.shares[name] = shares
         return votes

@@ -21,7 +21,7 @@ from mmorient.fitting.checkpoint_weights import load_checkpoint
 from mmorient.fitting.checkpoints import remove_older, write_manifest
 from mmorient.fitting.epoch_table import EpochTable
 from mmorient.fitting.references import ReferenceRows, calibrate_thresholds, fill_references
-from modeling_mmorient.features import MODALITIES, GraphHealth
+from modeling_mmorient.features import MODALITIES, DegreeStatistics
 from modeling_mmorient.task_kinds import kind_of
 from modeling_mmorient.task_specs import TaskSpec
 
@@ -62,7 +62,7 @@ class MultitaskTrainer(Trainer):
         self.add_callback(self._table)
         self._loss_since_row: torch.Tensor | None = None
         self._batches_since_row = 0
-        self._graph_health: dict[str, GraphHealth] | None = None
+        self._graph_health: dict[str, DegreeStatistics] | None = None
         self._warned: set[tuple[str, str]] = set()
         self._degrees: dict[str, list[torch.Tensor]] = {}
         self._degrees_epoch = -1
@@ -163,7 +163,7 @@ class MultitaskTrainer(Trainer):
         fill_references(model, references, self.data_collator, self.args.per_device_eval_batch_size)
         if quantile is not None:
             calibrate_thresholds(model, quantile)
-        for graph, health in model.reference_health().items():
+        for graph, health in model.reference_statistics().items():
             values = {name: round(value.item(), 4) for name, value in _shares(health).items()}
             logger.info(f"the references' {graph} graph: {values}")
             self._warn(graph, values)
@@ -293,5 +293,5 @@ class MultitaskTrainer(Trainer):
                 )
 
 
-def _shares(health: GraphHealth) -> dict[str, torch.Tensor]:
+def _shares(health: DegreeStatistics) -> dict[str, torch.Tensor]:
     return {name: value for name, value in asdict(health).items() if name != "degrees"}

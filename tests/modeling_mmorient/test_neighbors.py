@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from modeling_mmorient import neighbors
-from modeling_mmorient.features import GraphHealth
+from modeling_mmorient.features import DegreeStatistics
 from modeling_mmorient.neighbors import (
     DenseGraph,
     SparseGraph,
@@ -52,7 +52,7 @@ def neighborhood_mean(x, present, graph):
 
 
 def graph_health(graph, present):
-    return GraphHealth.of(graph.degrees(), present, present.sum() - 1)
+    return DegreeStatistics.of(graph.degrees(), present, present.sum() - 1)
 
 
 def as_sets(graph):

@@ -5,7 +5,7 @@ import torch
 
 from modeling_mmorient.reference_bank import ReferenceBank
 from modeling_mmorient.reference_embeds import STORAGE_DTYPES
-from modeling_mmorient.reference_graph import ReferenceNeighborhood, bank_health, calibrate_threshold
+from modeling_mmorient.reference_graph import ReferenceNeighborhood, calibrate_threshold, degree_statistics
 from modeling_mmorient.task_specs import parse_tasks
 
 TASKS = parse_tasks(
@@ -124,7 +124,7 @@ def test_the_bank_keeps_nothing_of_the_caller_s_tensors():
 
 ONE_TEXT = {"text": torch.ones(1, 3)}
 WRONG = {
-    "the bank has a reference 'r3' already": (["r3"], random_embeds(1), None, None),
+    "there is a reference 'r3' already": (["r3"], random_embeds(1), None, None),
     "`ids` holds 'a' twice": (["a", "b", "a"], random_embeds(3), None, None),
     "`ids` holds '' at 1": (["a", ""], random_embeds(2), None, None),
     r"`ids` holds 'b\\ud83d' at 1": (["a", "b\ud83d"], random_embeds(2), None, None),
@@ -324,7 +324,7 @@ def test_threshold_is_the_quantile_of_nearest_similarities():
     nearest = (unit @ unit.T).fill_diagonal_(-2).amax(-1)
     for quantile in (0.0, 0.3, 0.9):
         assert calibrate_threshold(bank, "text", quantile) == pytest.approx(float(nearest.quantile(quantile)))
-    share = bank_health(bank, "text", threshold=calibrate_threshold(bank, "text", 0.25)).isolated_share
+    share = degree_statistics(bank, "text", threshold=calibrate_threshold(bank, "text", 0.25)).isolated_share
     assert 0.2 <= share <= 0.35
     assert calibrate_threshold(bank, "text", 0.5, 10, seed=1) == calibrate_threshold(
         bank, "text", 0.5, 10, seed=1
@@ -334,15 +334,15 @@ def test_threshold_is_the_quantile_of_nearest_similarities():
 def test_health_counts_neighbors_among_the_other_references():
     bank = ReferenceBank(4, 2)
     bank.add(["a", "b", "c", "d"], {"text": torch.tensor([[1.0, 0.0], [1.0, 0.1], [1.0, -0.1], [-1.0, 0.0]])})
-    health = bank_health(bank, "text", threshold=0.99)
+    health = degree_statistics(bank, "text", threshold=0.99)
     assert sorted(health.degrees.tolist()) == [0, 1, 1, 2]
     assert health.mean_degree == 1.0 and health.isolated_share == 0.25 and health.complete_share == 0.0
-    assert bank_health(bank, "text", k=16).complete_share == 1.0
-    assert bank_health(bank, "image", k=2).mean_degree == 0.0
+    assert degree_statistics(bank, "text", k=16).complete_share == 1.0
+    assert degree_statistics(bank, "image", k=2).mean_degree == 0.0
     bank.remove(["b", "c"])
-    assert bank_health(bank, "text", k=16).complete_share == 1.0
+    assert degree_statistics(bank, "text", k=16).complete_share == 1.0
     bank.remove(["a"])  # a single one is isolated, not everyone's neighbour
-    health = bank_health(bank, "text", k=16)
+    health = degree_statistics(bank, "text", k=16)
     assert health.isolated_share == 1.0 and health.complete_share == 0.0
 
 

@@ -221,7 +221,7 @@ def test_calls_that_do_not_fit_are_refused_by_all_processes(run):
         assert f"search('text', k={2 + rank}, threshold=None), and others" in said["differ"]
         assert ("they are 0 to 100" if rank == 0 else "process 0 was given") in said["place"]
         for edit in ("add", "remove", "replace", "with_tasks", "save"):
-            assert "edit or save the whole bank, and make ShardedReferences of it again" in said[edit]
+            assert "edit or save the whole, and make ShardedReferences of it again" in said[edit]
 
 
 def test_a_single_process_keeps_all():

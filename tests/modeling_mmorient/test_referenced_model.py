@@ -352,7 +352,7 @@ def test_altered_references_stop_the_loading(make_known, tmp_path):
         with pytest.raises(ValueError, match=r"references-.*(bytes|SHA-256)"):
             MMOrientForMultitaskClassification.from_pretrained(tmp_path)
     path.unlink()
-    with pytest.raises(ValueError, match="put the two files of one bank together"):
+    with pytest.raises(ValueError, match="put the two files together"):
         MMOrientForMultitaskClassification.from_pretrained(tmp_path)
 
 
@@ -510,3 +510,10 @@ def test_weights_of_a_saved_folder_say_that_references_belong_to_them(
     assert not heard(lambda: type(empty).from_pretrained(tmp_path / "known"))
     make_model(graph_scope="bank").save_pretrained(tmp_path / "empty")
     assert not heard(lambda: empty.load_state_dict(load_file(tmp_path / "empty" / "model.safetensors")))
+
+
+def test_degree_statistics_of_references_go_by_their_old_name_too(make_known):
+    model = make_known()
+    found, expected = model.reference_health(), model.reference_statistics()
+    assert set(found) == {"image", "text"}
+    assert all(torch.equal(found[graph].degrees, expected[graph].degrees) for graph in expected)

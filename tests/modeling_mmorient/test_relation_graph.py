@@ -247,8 +247,8 @@ def test_row_without_anything_stands_alone(make_config, make_inputs):
 
 def test_evaluation_looks_at_no_other_row(make_config, make_inputs):
     relations, inputs = build_relations(make_config).eval(), make_inputs()
-    result = relations(features_of(relations.config, inputs), output_health=True)
-    assert result.health is None
+    result = relations(features_of(relations.config, inputs), output_statistics=True)
+    assert result.degree_statistics is None
     one = {name: value[2:3] for name, value in inputs.items()}
     alone = relations(features_of(relations.config, one)).vectors
     torch.testing.assert_close(result.vectors[2:3], alone)
@@ -279,7 +279,7 @@ def test_switches_decide_which_layers_exist(make_config, make_inputs, in_modal, 
 
 def test_health_tells_of_both_graphs(make_config, make_inputs):
     relations = build_relations(make_config, image_neighbors=2, text_neighbors=None, text_threshold=0.9999)
-    health = relations(features_of(relations.config, make_inputs()), output_health=True).health
+    health = relations(features_of(relations.config, make_inputs()), output_statistics=True).degree_statistics
     assert health["image"].mean_degree.item() == pytest.approx(2.0)
     assert health["text"].isolated_share.item() == pytest.approx(1.0)
 
