@@ -55,7 +55,7 @@ def read_scored_rows(run: Path) -> ScoredRows:
         raise RowsMissing(f"there is no {path}, which tells where the rows are: train again, or restore it.")
     try:
         recipe: Recipe = parse_recipe([str(path)])
-        splits = checked_splits(recipe.data, recipe.training.seed, cache=recipe.model.feature_cache).parts
+        splits = checked_splits(recipe.data, recipe.training.seed, cache=recipe.model.feature_cache).records
         known = json.loads((run / "run.json").read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
         raise RowsMissing(f"the rows that {run} scored cannot be read again: {error}") from error
