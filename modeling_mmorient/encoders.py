@@ -171,7 +171,8 @@ class FeatureEncoders(nn.Module):
         wants_embeds = given.image_embeds is None and self.config.needs_embeds
         if not wants_rows and not wants_embeds:
             return
-        rows_given = len(pixel_values)
+        # Not `len`, which would make the number of rows a constant of a graph that is exported.
+        rows_given = pixel_values.shape[0]
         pixel_values = _some_row(_blank_missing(pixel_values, given.image_present).to(encoder.dtype))
         if self.joint is not None:
             output = self.joint.get_image_features(pixel_values, return_dict=True)
@@ -208,7 +209,7 @@ class FeatureEncoders(nn.Module):
         ids = _blank_missing(raw.joint_input_ids, given.text_present)
         mask = None if raw.joint_attention_mask is None else _some_row(raw.joint_attention_mask)
         output = self.joint.get_text_features(_some_row(ids), attention_mask=mask, return_dict=True)
-        given.text_embeds = output.pooler_output[: len(ids)]
+        given.text_embeds = output.pooler_output[: ids.shape[0]]
 
     def _encode_text(self, raw: RawInputs, given: FeatureInputs) -> None:
         if self.text is None:
@@ -224,7 +225,7 @@ class FeatureEncoders(nn.Module):
             options["attention_mask"] = _some_row(given.token_mask)
         ids = _blank_missing(raw.input_ids, given.text_present)
         output = self.text(_some_row(ids), return_dict=True, **options)
-        given.token_features = output.last_hidden_state[: len(ids)]
+        given.token_features = output.last_hidden_state[: ids.shape[0]]
 
     def _derive_embeds(self, given: FeatureInputs) -> None:
         """e = mean of Q, where there is no joint encoder."""
@@ -245,7 +246,7 @@ def _blank_missing(values: Any, present: torch.Tensor | None) -> torch.Tensor:
 
 def _some_row(values: torch.Tensor) -> torch.Tensor:
     """A batch without rows with one of zeros, since encoders fail on none; others as they are."""
-    return values if len(values) else values.new_zeros(1, *values.shape[1:])
+    return values if values.shape[0] else values.new_zeros(1, *values.shape[1:])
 
 
 def _accepts(encoder: PreTrainedModel, name: str) -> bool:

@@ -94,3 +94,14 @@ def test_graph_variants(tmp_path: Path) -> None:
         assert means[variant, "sarcasm"] == pytest.approx(sum(scores) / 2) and variant in table
     gains = {row["gain"] for row in found["summary"] if row["variant"] == "none"}
     assert gains == {0.0}
+
+
+@pytest.mark.slow
+def test_onnx_latency(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed")
+    figures = tmp_path / "figures.json"
+    sizes = ("--references", "40", "--batches", "1", "2", "--layers", "1")
+    table = run("onnx_latency", *sizes, "--repetitions", "1", "--json", str(figures))
+    lines = json.loads(figures.read_text())
+    assert len(lines) == 10 and all(line["ms"] > 0 for line in lines)
+    assert "float32 graph within" in table

@@ -18,6 +18,7 @@ COMMANDS = {
     "score": "score predictions",
     "explain": "show why a model answers what it does",
     "publish": "put a model on the Hub, with its card",
+    "export": "write a model as an ONNX graph",
 }
 HELP = "\n".join(
     [

@@ -14,6 +14,7 @@ EXTRAS = {
         *("numpy", "pyarrow", "sklearn", "scipy", "xxhash", "yaml"),
         "tqdm",  # which `datasets` and others bring
     ),
+    "onnx": ("onnx", "onnxruntime", "onnxscript"),
 }
 WIDTH = 110
 

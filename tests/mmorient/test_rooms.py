@@ -17,7 +17,7 @@ FLOORS = (
     {"prediction"},
     {"scoring"},
     {"report"},
-    {"explanation", "fitting", "publishing"},
+    {"explanation", "export", "fitting", "publishing"},
     {"commands"},
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
