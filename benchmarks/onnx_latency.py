@@ -1,12 +1,13 @@
 """An exported graph beside the bare encoders in torch: one meme's latency, and throughput in batches.
 
-    python benchmarks/onnx_latency.py [--references 5000] [--batches 1 8 32] [--repetitions 15] [--json FILE]
+    python benchmarks/onnx_latency.py [--references 5000] [--batches 1 8 32] [--threads 1] [--json FILE]
 
 CLIP ViT-B/32 and BERT-base with random weights, the default learner, HIMA and relation graphs with
 references: what is compared is the whole model as a graph with the two encoders alone in torch. Times are
 medians of rounds in which every backend answers the same memes once, in turn; x is the median of the
-rounds' ratios to the bare encoders. torch's own bfloat16 autocast stands beside them. Needs the extra
-`onnx`, 6 GB of memory and some minutes.
+rounds' ratios to the bare encoders, of the clock's time and of the processor's (which other processes on
+the machine change less). torch's own bfloat16 autocast stands beside them. Needs the extra `onnx`, 6 GB of
+memory and some minutes.
 """
 
 import argparse
@@ -114,20 +115,27 @@ def build_backends(model: Any) -> dict[str, Callable[[dict[str, torch.Tensor]], 
 def measure(backends: dict[str, Callable[..., Any]], rows: int, repetitions: int) -> list[dict[str, Any]]:
     """A line for each backend, of batches of `rows`."""
     inputs = draw_inputs(rows)
-    times: dict[str, list[float]] = {name: [] for name in backends}
+    seconds: dict[str, list[float]] = {name: [] for name in backends}
+    busy: dict[str, list[float]] = {name: [] for name in backends}
     for _ in range(repetitions + 1):
         for name, run in backends.items():
-            start = time.perf_counter()
+            start, used = time.perf_counter(), time.process_time()
             run(inputs)
-            times[name].append(time.perf_counter() - start)
-    bare = times[next(iter(times))][1:]
+            seconds[name].append(time.perf_counter() - start)
+            busy[name].append(time.process_time() - used)
     lines = []
-    for name, (_, *measured) in times.items():
-        seconds = statistics.median(measured)
-        ratio = statistics.median(own / other for own, other in zip(measured, bare, strict=True))
-        line = {"rows": rows, "backend": name, "ms": 1e3 * seconds, "memes_a_second": rows / seconds}
-        lines.append({**line, "vs_encoders": ratio})
+    for name in backends:
+        median = statistics.median(seconds[name][1:])
+        line = {"rows": rows, "backend": name, "ms": 1e3 * median, "memes_a_second": rows / median}
+        ratios = {"vs_encoders": _ratio(seconds, name), "cpu_vs_encoders": _ratio(busy, name)}
+        lines.append({**line, **ratios})
     return lines
+
+
+def _ratio(times: dict[str, list[float]], name: str) -> float:
+    """The median of a backend's times in units of the first backend's, round by round, without the first."""
+    bare = next(iter(times.values()))
+    return statistics.median(own / other for own, other in zip(times[name][1:], bare[1:], strict=True))
 
 
 def main() -> None:
@@ -136,18 +144,20 @@ def main() -> None:
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--layers", type=int, default=12, help="of each encoder")
     parser.add_argument("--repetitions", type=int, default=15)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--json", type=Path, help="also write the figures there")
     arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
     backends = build_backends(build_model(arguments.references, arguments.layers))
     versions = f"torch {torch.__version__}, onnxruntime {onnxruntime.__version__}"
     print(f"{versions}, {torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}")
-    print(f"{'memes':>5} {'backend':<26}{'ms':>9}{'memes/s':>9}{'vs encoders':>13}")
+    print(f"{'memes':>5} {'backend':<26}{'ms':>9}{'memes/s':>9}{'vs encoders':>13}{'processor':>11}")
     lines = []
     for rows in arguments.batches:
         for line in measure(backends, rows, arguments.repetitions):
             print(
                 f"{rows:>5} {line['backend']:<26}{line['ms']:>9.1f}{line['memes_a_second']:>9.1f}"
-                f"{line['vs_encoders']:>12.2f}x",
+                f"{line['vs_encoders']:>12.2f}x{line['cpu_vs_encoders']:>10.2f}x",
                 flush=True,
             )
             lines.append(line)
