@@ -124,7 +124,7 @@ class MMOrientConfig(PretrainedConfig):
         "token_features",
         "region_attention",
         "token_attention",
-        "graph_health",
+        "degree_statistics",
         "neighbors",
     ]
     sub_configs: ClassVar[dict[str, type]] = dict.fromkeys(ENCODER_ROLES, AutoConfig)

@@ -65,7 +65,7 @@ class MMOrientModel(MMOrientPreTrainedModel):
         own_reference: torch.Tensor | None = None,
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
-        output_graph_health: bool = False,
+        output_degree_statistics: bool = False,
         output_neighbors: bool = False,
         gather_batch: bool = False,
         value_checks: ValueChecks | None = None,
@@ -96,7 +96,7 @@ class MMOrientModel(MMOrientPreTrainedModel):
                 training to the references that equal the row, as a plain `Trainer` needs it.
             output_hidden_states: Return the features Q that HIMA reads.
             output_attentions: Return HIMA's weights.
-            output_graph_health: Return the relation graphs' degree statistics.
+            output_degree_statistics: Return the relation graphs' degree statistics.
             output_neighbors: Return the rows' neighbours among the references.
             gather_batch: In data-parallel training, let HIMA's stage 2, and relation graphs that join the
                 batch, span the batches of all processes, which then all have to call this at the same time.
@@ -134,7 +134,7 @@ class MMOrientModel(MMOrientPreTrainedModel):
             attended = self.hima(features, batch, g)
         if self.relations is not None:
             own = self._own_references(own_reference, references, encoded)
-            related = self.relations(features, references, own, batch, output_graph_health)
+            related = self.relations(features, references, own, batch, output_degree_statistics)
         branches = [branch.vectors for branch in (attended, related) if branch is not None]
         if features.task_features is not None:
             branches.append(features.task_features)
@@ -213,7 +213,7 @@ class MMOrientForMultitaskClassification(AnsweringModel, MMOrientPreTrainedModel
         num_items_in_batch: Mapping[str, torch.Tensor] | None = None,
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
-        output_graph_health: bool = False,
+        output_degree_statistics: bool = False,
         output_neighbors: bool = False,
         gather_batch: bool = False,
     ) -> MMOrientMultitaskOutput | tuple[Any, ...]:
@@ -253,7 +253,7 @@ class MMOrientForMultitaskClassification(AnsweringModel, MMOrientPreTrainedModel
             own_reference=own_reference,
             output_hidden_states=output_hidden_states,
             output_attentions=output_attentions,
-            output_graph_health=output_graph_health,
+            output_degree_statistics=output_degree_statistics,
             output_neighbors=output_neighbors or self.votes is not None,
             gather_batch=gather_batch,
             value_checks=checks,
@@ -273,7 +273,7 @@ class MMOrientForMultitaskClassification(AnsweringModel, MMOrientPreTrainedModel
             token_features=fused.token_features,
             region_attention=fused.region_attention,
             token_attention=fused.token_attention,
-            graph_health=fused.graph_health,
+            degree_statistics=fused.degree_statistics,
             neighbors=describe_neighbors(fused.references, fused.neighbors, votes)
             if output_neighbors
             else None,

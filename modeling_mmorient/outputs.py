@@ -49,8 +49,8 @@ class MMOrientModelOutput(ModelOutput):
             `output_attentions=True`.
         token_attention: HIMA's weights of the text's tokens, (batch_size, tokens); with
             `output_attentions=True`.
-        graph_health: Degree statistics of the rows' relation graphs by modality; with
-            `output_graph_health=True`, where there are graphs.
+        degree_statistics: Degree statistics of the rows' relation graphs by modality; with
+            `output_degree_statistics=True`, where there are graphs.
         neighbors: The rows' neighbours among the references by graph (`image`, `text`), [`Neighbors`]; with
             `output_neighbors=True`, where there are references.
         references: Those among which they were found, as one edit left them; beside `neighbors`.
@@ -61,7 +61,7 @@ class MMOrientModelOutput(ModelOutput):
     token_features: torch.Tensor | None = None
     region_attention: torch.Tensor | None = None
     token_attention: torch.Tensor | None = None
-    graph_health: dict[str, DegreeStatistics] | None = None
+    degree_statistics: dict[str, DegreeStatistics] | None = None
     neighbors: dict[str, Neighbors] | None = None
     references: SearchedReferences | None = None
 
@@ -79,7 +79,7 @@ class MMOrientModelOutput(ModelOutput):
             token_features=None if hidden is None else hidden.token_features,
             region_attention=None if attended is None else attended.region_attention,
             token_attention=None if attended is None else attended.token_attention,
-            graph_health=None if fused.related is None else fused.related.degree_statistics,
+            degree_statistics=None if fused.related is None else fused.related.degree_statistics,
             neighbors=found,
             references=None if found is None else fused.references,
         )
@@ -92,7 +92,7 @@ class MMOrientMultitaskOutput(ModelOutput):
     Args:
         loss: Weighted sum of the tasks' losses, a scalar; where `labels` are given.
         logits: Scores (batch_size, classes) by task.
-        region_features, token_features, region_attention, token_attention, graph_health: As in
+        region_features, token_features, region_attention, token_attention, degree_statistics: As in
             [`MMOrientModelOutput`].
         neighbors: By graph, [`GraphNeighbors`]; with `output_neighbors=True`, where there are references.
     """
@@ -103,5 +103,5 @@ class MMOrientMultitaskOutput(ModelOutput):
     token_features: torch.Tensor | None = None
     region_attention: torch.Tensor | None = None
     token_attention: torch.Tensor | None = None
-    graph_health: dict[str, DegreeStatistics] | None = None
+    degree_statistics: dict[str, DegreeStatistics] | None = None
     neighbors: dict[str, GraphNeighbors] | None = None

@@ -5,7 +5,7 @@
     .saving.lock   held while one of them is there; one process saves at a time
 
 Renaming the first to the second decides. A process killed before leaves the old files, and one killed
-afterwards the new ones: whoever saves or reads next moves what has not been moved yet.
+afterwards the new ones: the process that saves or reads next moves what has not been moved yet.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ def write_config(folder: Path, entries: Mapping[str, Any]) -> None:
 
 
 def check_same_weights(folder: Path, weights: Mapping[str, torch.Tensor]) -> None:
-    """A `ValueError` if a folder's model has not these weights."""
+    """A `ValueError` if a folder's model has other weights than these."""
     files = weight_files(folder)
     for name, values in weights.items():
         path = files.get(name)

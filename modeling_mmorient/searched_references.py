@@ -248,7 +248,7 @@ class SearchedReferences:
         prints = query_prints(queries.masked_fill(~present.unsqueeze(-1), 0.0), columns)
         known, found = memory.recall(itself, prints)
         new = (~known).nonzero().squeeze(-1)
-        # Once, and be it for no row: with references that are split over processes all of them search.
+        # Also without a row to search for: of references that are split over processes, all of them search.
         sought = self.search(modality, queries[new], present[new], k, threshold, columns[new], checked=True)
         memory.keep(itself[new], prints[new], sought)
         found.indices[new], found.similarities[new] = sought.indices, sought.similarities

@@ -25,7 +25,7 @@ class TaskSpec:
         kind: `multiclass` (one of the classes, softmax), `ordinal` (one of the classes, which have an
             order; proportional odds), `multilabel` (any number of the labels, a sigmoid each) or
             `regression` (a number).
-        weight: Factor of the task in the total loss; 0 trains the task's head not at all.
+        weight: Factor of the task in the total loss; 0 leaves its head untrained.
         class_weights: Factor of each class (`multilabel`: of each label's positives) in the task's
             loss; None means 1 for all.
         label_smoothing: Share of the training target that is spread evenly over all classes (`multilabel`:

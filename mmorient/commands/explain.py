@@ -18,7 +18,7 @@ from pathlib import Path
 from mmorient.commands.running import command_parser, run
 from mmorient.explanation.job import ExplanationJob, parse_indices
 from mmorient.recipes.field_docs import field_summaries
-from mmorient.recipes.split_names import PARTS
+from mmorient.recipes.split_names import SPLITS
 
 
 def parse(argv: Sequence[str]) -> ExplanationJob:
@@ -35,7 +35,7 @@ def parse(argv: Sequence[str]) -> ExplanationJob:
     parser.add_argument("--rows", metavar="X", help=about["rows"])
     # `--part` is what it was called before.
     parser.add_argument(
-        "--split", "--part", dest="split", choices=PARTS[:-1], help=about["split"] + " [validation]"
+        "--split", "--part", dest="split", choices=SPLITS[:-1], help=about["split"] + " [validation]"
     )
     parser.add_argument("--image", metavar="X", help=about["image"])
     parser.add_argument("--text", metavar="X", help=about["text"])

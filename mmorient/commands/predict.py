@@ -29,7 +29,7 @@ from mmorient.files.disk_failures import explained_failures
 from mmorient.prediction.job import PredictionJob
 from mmorient.recipes.field_docs import field_summaries
 from mmorient.recipes.problem_kinds import PROBLEM_KINDS
-from mmorient.recipes.split_names import PARTS
+from mmorient.recipes.split_names import SPLITS
 
 
 def parse(argv: Sequence[str]) -> PredictionJob:
@@ -53,7 +53,7 @@ def parse(argv: Sequence[str]) -> PredictionJob:
     parser.add_argument("--allow", nargs="*", choices=PROBLEM_KINDS, metavar="PROBLEM", help=about["allow"])
     parser.add_argument("--delimiter", metavar="X", help=about["delimiter"])
     parser.add_argument("--encoding", metavar="X", help=about["encoding"])
-    parser.add_argument("--split", choices=PARTS, help=about["split"])
+    parser.add_argument("--split", choices=SPLITS, help=about["split"])
     parser.add_argument(
         "--batch_size", type=int, metavar="N", default=PredictionJob.batch_size, help=about["batch_size"]
     )

@@ -37,7 +37,7 @@ class MultitaskTrainer(Trainer):
     - The loss of each task is a mean over the known labels of the whole optimizer step, however many
       batches and processes it is made of, so that accumulation does not change the gradient.
     - In multi-process training HIMA's stage 2, and graphs that join the batch, span the global batch.
-    - The log holds the health of the relation graphs, and a warning where one is empty or complete.
+    - The log holds the graphs' degree statistics, and a warning where one is empty or complete.
     - Evaluations do not change the training.
     - A checkpoint's weights are loaded the way they were saved, whatever the encoders.
     - A checkpoint gets its manifest when all of it is written (`checkpoints.py`); only then an older one
@@ -62,7 +62,7 @@ class MultitaskTrainer(Trainer):
         self.add_callback(self._table)
         self._loss_since_row: torch.Tensor | None = None
         self._batches_since_row = 0
-        self._graph_health: dict[str, DegreeStatistics] | None = None
+        self._statistics: dict[str, DegreeStatistics] | None = None
         self._warned: set[tuple[str, str]] = set()
         self._degrees: dict[str, list[torch.Tensor]] = {}
         self._degrees_epoch = -1
@@ -87,7 +87,7 @@ class MultitaskTrainer(Trainer):
         return batches, dict(zip(tasks, counts, strict=True))
 
     def _hide_repeats(self, batches: list[dict[str, Any]]) -> None:
-        """Mask rows that are there a second time.
+        """Mask rows that the sampler repeated.
 
         Several processes need equally many batches, so accelerate fills the last ones of an epoch with rows
         of its beginning. Batch i of the epoch goes to process i modulo their number.
@@ -117,15 +117,15 @@ class MultitaskTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        """As `Trainer.compute_loss`; keeps the graphs' health of the latest full batch."""
+        """As `Trainer.compute_loss`; keeps the graphs' degree statistics of the latest full batch."""
         if model.training:
             several = self.args.world_size > 1
-            inputs = {**inputs, "output_graph_health": True, "gather_batch": several}
+            inputs = {**inputs, "output_degree_statistics": True, "gather_batch": several}
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         rows = len(next(iter(inputs["labels"].values())))
         # The last batch of an epoch may be too small for its graph to say anything.
-        if model.training and (rows >= self.args.per_device_train_batch_size or self._graph_health is None):
-            self._graph_health = outputs.graph_health
+        if model.training and (rows >= self.args.per_device_train_batch_size or self._statistics is None):
+            self._statistics = outputs.degree_statistics
             self._remember_degrees()
         return (loss, outputs) if return_outputs else loss
 
@@ -140,8 +140,8 @@ class MultitaskTrainer(Trainer):
         """The mean loss of this process's steps since the call before, and the latest mean degrees."""
         steps = self._batches_since_row / self.args.gradient_accumulation_steps
         total, self._loss_since_row, self._batches_since_row = self._loss_since_row, None, 0
-        health = self._graph_health or {}
-        degrees = {modality: graph.mean_degree.item() for modality, graph in health.items()}
+        statistics = self._statistics or {}
+        degrees = {modality: graph.mean_degree.item() for modality, graph in statistics.items()}
         return None if total is None else total.item() / steps, degrees
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
@@ -163,8 +163,8 @@ class MultitaskTrainer(Trainer):
         fill_references(model, references, self.data_collator, self.args.per_device_eval_batch_size)
         if quantile is not None:
             calibrate_thresholds(model, quantile)
-        for graph, health in model.reference_statistics().items():
-            values = {name: round(value.item(), 4) for name, value in _shares(health).items()}
+        for graph, statistics in model.reference_statistics().items():
+            values = {name: round(value.item(), 4) for name, value in _shares(statistics).items()}
             logger.info(f"the references' {graph} graph: {values}")
             self._warn(graph, values)
 
@@ -181,20 +181,20 @@ class MultitaskTrainer(Trainer):
         epoch = int(self.state.epoch or 0)
         if epoch != self._degrees_epoch:
             self._degrees, self._degrees_epoch = {}, epoch
-        for modality, health in (self._graph_health or {}).items():
-            self._degrees.setdefault(modality, []).append(health.degrees)
+        for modality, statistics in (self._statistics or {}).items():
+            self._degrees.setdefault(modality, []).append(statistics.degrees)
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """As `Trainer.log`, with the graphs' health beside the training loss."""
+        """As `Trainer.log`, with the graphs' degree statistics beside the training loss."""
         if not math.isfinite(logs.get("loss", 0.0)):
             raise ValueError(
                 f"the loss is {logs['loss']} at step {self.state.global_step} (learning rate "
                 f"{logs.get('learning_rate')}): choose a smaller `learning_rate` or `max_grad_norm`, or look "
                 "for features that are not numbers."
             )
-        if "loss" in logs and self._graph_health is not None:
-            for modality, health in self._graph_health.items():
-                values = {name: round(value.item(), 4) for name, value in _shares(health).items()}
+        if "loss" in logs and self._statistics is not None:
+            for modality, statistics in self._statistics.items():
+                values = {name: round(value.item(), 4) for name, value in _shares(statistics).items()}
                 logs.update({f"{modality}_graph_{name}": value for name, value in values.items()})
                 self._warn(modality, values)
         super().log(logs, *args, **kwargs)
@@ -282,16 +282,16 @@ class MultitaskTrainer(Trainer):
             best = Path(str(self.args.output_dir)) / Path(str(self.state.best_model_checkpoint)).name
             load_checkpoint(self.accelerator.unwrap_model(self.model), best)
 
-    def _warn(self, modality: str, health: dict[str, float]) -> None:
+    def _warn(self, modality: str, statistics: dict[str, float]) -> None:
         for kind, share in (("empty", "isolated_share"), ("complete", "complete_share")):
-            if health[share] > 0.99 and (modality, kind) not in self._warned:
+            if statistics[share] > 0.99 and (modality, kind) not in self._warned:
                 self._warned.add((modality, kind))
                 logger.warning(
-                    f"the {modality} graph is {kind} ({share} {health[share]:.2f}), so it says nothing about "
-                    f"which samples are alike: change `{modality}_threshold` or `{modality}_neighbors` in "
-                    "`model_options`, or the batch size."
+                    f"the {modality} graph is {kind} ({share} {statistics[share]:.2f}), so it says nothing "
+                    f"about which samples are alike: change `{modality}_threshold` or "
+                    f"`{modality}_neighbors` in `model_options`, or the batch size."
                 )
 
 
-def _shares(health: DegreeStatistics) -> dict[str, torch.Tensor]:
-    return {name: value for name, value in asdict(health).items() if name != "degrees"}
+def _shares(statistics: DegreeStatistics) -> dict[str, torch.Tensor]:
+    return {name: value for name, value in asdict(statistics).items() if name != "degrees"}

@@ -10,7 +10,7 @@ import numpy as np
 
 from mmorient.kinds.kinds import toolkit_kind
 from mmorient.recipes.arguments import DataArguments
-from mmorient.recipes.split_names import PARTS
+from mmorient.recipes.split_names import SPLITS
 from mmorient.recipes.tasks import task_specs
 from mmorient.tables.duplicates import DUPLICATE_KINDS, Pair, find_duplicates, group_rows
 from mmorient.tables.fingerprint_cache import kept_fingerprints
@@ -44,7 +44,7 @@ class Splits:
     """The rows of every split, with what was found on the way.
 
     Args:
-        records: By name, in the order of `PARTS`: rows to train on, to choose on, and perhaps to score on,
+        records: By name, in the order of `SPLITS`: rows to train on, to choose on, and perhaps to score on,
             and references where they are others than the training rows.
         duplicates: By kind, pairs of row numbers; the rows of one split count on from those before it.
         sources: Where the rows that are not trained on come from, for a person.
@@ -141,7 +141,7 @@ def read_splits(data: DataArguments, seed: int, cache: str | Path | None = None)
                 continue
             given |= {"training": whole.select(kept), name: whole.select(held)}
             sources[name] = f"{share:.0%} held out, stratified, no duplicate apart, seed {seed}"
-    records = {name: given[name] for name in PARTS if name in given}
+    records = {name: given[name] for name in SPLITS if name in given}
     rows = [record for table in records.values() for record in table.rows]
     duplicates = find_duplicates([row.fingerprint for row in rows], [row.text for row in rows], near)
     splits = Splits(records, duplicates, sources, unused, problems)

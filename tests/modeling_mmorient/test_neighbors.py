@@ -51,7 +51,7 @@ def neighborhood_mean(x, present, graph):
     return GraphSAGELayer.aggregate(x, graph.neighborhood(x, present))
 
 
-def graph_health(graph, present):
+def degree_statistics(graph, present):
     return DegreeStatistics.of(graph.degrees(), present, present.sum() - 1)
 
 
@@ -227,18 +227,18 @@ def test_health_counts_over_the_rows_that_have_the_modality(form):
     # Rows 0, 1, 2 point the same way, row 3 the other way, row 4 is missing.
     embeds = torch.tensor([[1.0, 0.0], [1.0, 0.1], [1.0, -0.1], [-1.0, 0.0], [1.0, 0.0]])
     present = torch.tensor([True, True, True, True, False])
-    health = graph_health(build_graph(embeds, present, 0.5, None, form), present)
+    health = degree_statistics(build_graph(embeds, present, 0.5, None, form), present)
     assert health.mean_degree.item() == pytest.approx(6 / 4)
     assert health.isolated_share.item() == pytest.approx(1 / 4)
     assert health.complete_share.item() == 0.0
-    complete = graph_health(build_graph(embeds, present, -1.0, None, form), present)
+    complete = degree_statistics(build_graph(embeds, present, -1.0, None, form), present)
     assert complete.isolated_share.item() == pytest.approx(0.0)
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])
 def test_health_of_few_rows(form, number):
     present = torch.arange(4) < number
-    health = graph_health(build_graph(torch.ones(4, 2), present, None, 3, form), present)
+    health = degree_statistics(build_graph(torch.ones(4, 2), present, None, 3, form), present)
     expected = {0: (0.0, 0.0, 0.0), 1: (0.0, 1.0, 0.0), 2: (1.0, 0.0, 1.0)}[number]
     assert (
         health.mean_degree.item(),

@@ -225,10 +225,12 @@ def test_training_sees_the_neighbors_that_evaluation_sees(make_known, make_input
     model, inputs = make_known(use_hima_stage2=False), make_inputs()
     with torch.no_grad():
         expected = model(**inputs, output_neighbors=True).neighbors
-    output = model.train()(**inputs, labels=make_labels(), output_neighbors=True, output_graph_health=True)
+    output = model.train()(
+        **inputs, labels=make_labels(), output_neighbors=True, output_degree_statistics=True
+    )
     for graph, found in output.neighbors.items():
         assert torch.equal(found.indices, expected[graph].indices)
-        assert torch.equal(output.graph_health[graph].degrees, found.degrees())
+        assert torch.equal(output.degree_statistics[graph].degrees, found.degrees())
     output.loss.backward()
     assert all(parameter.grad.abs().sum() > 0 for parameter in model.votes.parameters())
 
@@ -264,7 +266,7 @@ def test_health_is_that_of_the_rows_that_have_the_modality(remembered, make_know
         with torch.no_grad():
             if remembered:
                 model(**inputs, own_reference=own)
-            return model(**inputs, own_reference=own, output_graph_health=True).graph_health
+            return model(**inputs, own_reference=own, output_degree_statistics=True).degree_statistics
 
     everyone = health()  # each row's neighbours are all others
     for graph, number in (("image", 11), ("text", 12)):

@@ -233,6 +233,20 @@ def test_a_stranger_loads_it_and_an_old_revision_answers_as_it_did(
     assert logits(hub, tmp_path / "home", picture, first, HF_HUB_OFFLINE="1") == answered
 
 
+@pytest.mark.slow
+def test_the_code_on_the_card_runs(finished: Path, hub: LocalHub, tmp_path: Path) -> None:
+    publish(job(finished))
+    (tmp_path / "home").mkdir()
+    shutil.copy(next((finished.parent / "memes" / "images").iterdir()), tmp_path / "home" / "meme.png")
+    card = hub.files("tester/memes")["README.md"].decode()
+    blocks = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    assert len(blocks) == 3
+    for block in blocks:
+        alone = 'import sys\nsys.modules["modeling_mmorient"] = sys.modules["mmorient"] = None\n'
+        code = f"{alone}{block}\nprint(1)"
+        assert run_python(code, env=hub.environment(tmp_path / "home")) == 1
+
+
 def test_files_of_others_are_not_lost(finished: Path, hub: LocalHub) -> None:
     api = HfApi(endpoint=hub.endpoint, token="hf_local")
     api.create_repo("tester/memes")
