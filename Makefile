@@ -56,6 +56,7 @@ bench: $(INSTALLED)-test ## Print the tables of benchmarks/
 	$(STEADY_MALLOC) $(BIN)/python benchmarks/reference_search.py
 	$(STEADY_MALLOC) $(BIN)/python benchmarks/near_duplicates.py
 	$(BIN)/python benchmarks/onnx_latency.py
+	$(BIN)/python benchmarks/serving.py
 
 scatter: $(INSTALLED)-train ## Compile torch-scatter, an optional backend (5 to 9 minutes on two cores)
 	@$(BIN)/python -c "import torch_scatter" 2>/dev/null || \

@@ -59,6 +59,17 @@ def test_near_duplicates(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_serving(tmp_path: Path) -> None:
+    pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
+    figures = tmp_path / "figures.json"
+    options = ("--size", "tiny", "--clients", "1", "3", "--requests", "6", "--device", "cpu")
+    table = run("serving", *options, "--json", str(figures))
+    lines = json.loads(figures.read_text())
+    assert [line["clients"] for line in lines] == [1, 3] and "one by one" in table
+    assert all(line["batched"]["requests_per_second"] > 0 for line in lines)
+
+
+@pytest.mark.slow
 def test_linear_baseline(tmp_path: Path) -> None:
     lines = run("linear_baseline", *frozen_recipe(tmp_path)).splitlines()
     scores = {line.split(": ")[0]: float(line.split(": ")[1]) for line in lines}

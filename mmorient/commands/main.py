@@ -19,6 +19,7 @@ COMMANDS = {
     "explain": "show why a model answers what it does",
     "publish": "put a model on the Hub, with its card",
     "export": "write a model as an ONNX graph",
+    "serve": "answer over HTTP",
 }
 HELP = "\n".join(
     [

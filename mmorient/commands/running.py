@@ -15,6 +15,7 @@ EXTRAS = {
         "tqdm",  # which `datasets` and others bring
     ),
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
+    "serve": ("fastapi", "uvicorn"),
 }
 WIDTH = 110
 

@@ -16,7 +16,7 @@ FLOORS = (
     {"features"},
     {"prediction"},
     {"scoring"},
-    {"report"},
+    {"report", "serving"},
     {"explanation", "export", "fitting", "publishing"},
     {"commands"},
 )
