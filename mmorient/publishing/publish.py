@@ -20,6 +20,7 @@ from mmorient.publishing.manifest import MANIFEST, read_manifest, repository_fil
 from mmorient.publishing.private_contents import check_contents, without_folders
 from mmorient.publishing.upload import upload
 from mmorient.report.plots import task_plots
+from mmorient.serving.files import serving_files
 from mmorient.tables.settings import TableSettings
 from modeling_mmorient import MMOrientForMultitaskClassification, __version__
 
@@ -70,6 +71,9 @@ def write_repository(folder: Path, job: PublishingJob) -> list[str]:
     tables = TableSettings.load(str(job.run))
     # What tells which rows the model knows stays at home.
     TableSettings(**{**vars(tables), "references": None, "splits": None}).save(folder)
+    for name, source in serving_files().items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        shutil.copyfile(source, folder / name)
     if results:
         (folder / RESULTS).write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     plots = _write_plots(folder, job.run, results)

@@ -94,7 +94,10 @@ def test_a_repository_holds_what_a_stranger_needs_and_nothing_of_the_rows(
         "modeling_mmorient.py",
         "processor_config.json",
     }
-    assert needed | {"references.json", "results.json", "tables.json"} <= files
+    assert needed | {"references.json", "results.json", "tables.json", "handler.py"} <= files
+    assert {"serving/server.py", "serving/requirements.txt", "serving/Dockerfile"} <= files
+    # At the root, the public toolkit would install it and break.
+    assert "requirements.txt" not in files
     assert {path.suffix for path in folder.rglob("*") if path.is_file()} <= {
         *(".json", ".md", ".png", ".py", ".safetensors", ".svg", ".txt", "")
     }
