@@ -58,7 +58,11 @@ def check(model: Any, inputs: dict[str, torch.Tensor], extra: dict[str, torch.Te
         ("joint", {"tasks": VALUED, "use_votes": True}),
         pytest.param("vision", {"task_feature_dim": 3}, marks=pytest.mark.slow),
         pytest.param("joint", {"use_hima_stage2": True, "image_threshold": 0.1}, marks=pytest.mark.slow),
-        pytest.param("vision", {"use_hima_stage1": False, "bank_dtype": "int8"}, marks=pytest.mark.slow),
+        pytest.param(
+            "vision",
+            {"use_hima_stage1": False, "use_hima_stage2": False, "bank_dtype": "int8"},
+            marks=pytest.mark.slow,
+        ),
         pytest.param("vision", {"use_in_modal": False, "use_cross_modal": False}, marks=pytest.mark.slow),
     ],
 )
