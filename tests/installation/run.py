@@ -4,7 +4,8 @@
 
 Builds a source distribution, a wheel from it, and a new virtual environment in a temporary folder, where
 nothing of the clone is on the path. There a command that lacks its extra has to say so, and with the extra
-`mmorient` draws memes, writes a recipe for them, trains and labels. Everything is removed afterwards.
+`mmorient` draws memes, writes a recipe for them, trains, labels and publishes into a folder. What lies there
+has to serve itself, in another empty environment. Everything is removed afterwards.
 """
 
 import io
@@ -18,6 +19,7 @@ import zipfile
 from contextlib import redirect_stdout
 from pathlib import Path
 
+from serving import check_serving
 from setuptools import build_meta
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,6 +30,9 @@ DATA = {
     "mmorient/data/macro_f1/macro_f1.py": "training/macro_f1/macro_f1.py",
     "mmorient/report/template/index.html.j2": "mmorient/report/template/index.html.j2",
     "mmorient/explanation/template/meme.html.j2": "mmorient/explanation/template/meme.html.j2",
+    "mmorient/publishing/template/model_card.md.j2": "mmorient/publishing/template/model_card.md.j2",
+    "mmorient/serving/Dockerfile": "mmorient/serving/Dockerfile",
+    "mmorient/serving/requirements.txt": "mmorient/serving/requirements.txt",
     "mmorient/py.typed": "mmorient/py.typed",
     "modeling_mmorient/modeling_mmorient.py": "modeling_mmorient/modeling_mmorient.py",
 }
@@ -114,6 +119,9 @@ def main() -> None:
         )
         assert "Nothing stops a run" in installation.command("inspect", "quickstart", "--data_dir", "memes")
         print("The wheel works where nothing else is.")
+        installation.command("publish", "run", "--license", "apache-2.0", "--dry_run", "published")
+        work = installation.work
+        check_serving(work / "published", folder, work / "memes" / "images" / "00001.png")
 
 
 if __name__ == "__main__":
