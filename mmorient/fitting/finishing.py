@@ -88,7 +88,7 @@ def finish(
     # Not `trainer.save_model()`, which leaves a pickle of the arguments beside the model.
     model.save_pretrained(folder)
     trainer.processing_class.save_pretrained(folder)
-    _write_results(folder, scored, fitted, arguments, _about(trainer))
+    _write_results(folder, scored, fitted, arguments)
     fitting = [
         f"task {name}, what was fitted: {note}" for name, said in fitted.notes.items() for note in said
     ]
@@ -111,7 +111,6 @@ def _write_results(
     scored: Mapping[str, ScoredRows],
     fitted: FittedDecisions,
     arguments: Mapping[str, Any],
-    about: Mapping[str, Any],
 ) -> None:
     results = {
         **{name: {"loss": split.loss, **split.baselines, **split.scores} for name, split in scored.items()},
@@ -120,21 +119,13 @@ def _write_results(
             for name, spec in fitted.specs.items()
         },
         "arguments": arguments,
-        "training": about,
     }
     write_text(folder / "results.json", json.dumps(results, indent=2) + "\n")
 
 
-def _about(trainer: MultitaskTrainer) -> dict[str, Any]:
-    """How long the training took, on what, and with which packages."""
-    device = trainer.args.device
-    return {
-        "seconds": trainer.seconds,
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper(),
-        "processes": trainer.args.world_size,
-        # A clone that was not installed has no metadata to ask for its own.
-        "versions": {"modeling-mmorient": __version__} | {package: version(package) for package in PACKAGES},
-    }
+def _device(device: torch.device) -> str:
+    """What a device is called."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
 
 
 def _report(
@@ -162,7 +153,9 @@ def _report(
         history=history,
         degrees=trainer.degrees(),
         duration=trainer.seconds,
-        versions=_about(trainer)["versions"],
+        device=_device(trainer.args.device),
+        # A clone that was not installed has no metadata to ask for its own.
+        versions={"modeling-mmorient": __version__} | {package: version(package) for package in PACKAGES},
         notes=notes,
     )
 

@@ -112,12 +112,12 @@ def _text(content: CardContent) -> str:
         run=run,
         encoders="; ".join(f"{role} {run[role]}" for role in ("joint", "vision", "text") if run.get(role)),
         about=about,
-        versions=", ".join(f"{name} {version}" for name, version in about.get("versions", {}).items()),
+        versions=", ".join(f"{name} {version}" for name, version in (about.get("versions") or {}).items()),
         without=_without(content, specs),
         temperatures=", ".join(
             f"{spec.name} {spec.temperature:.3f}" for spec in specs.values() if spec.labels
         ),
-        minutes=_minutes(about.get("seconds")),
+        minutes=_minutes(about.get("duration_seconds")),
     )
 
 

@@ -121,6 +121,10 @@ def _results(
     if not path.is_file():
         return {}, [f"{job.run} has no {RESULTS}: the card says nothing of scores."]
     results = without_folders(json.loads(path.read_text(encoding="utf-8")))
+    report = job.run / REPORT / "report.json"
+    if report.is_file():
+        said = json.loads(report.read_text(encoding="utf-8"))
+        results["training"] = {key: said.get(key) for key in ("duration_seconds", "device", "versions")}
     try:
         rows = read_scored_rows(job.run)
     except RowsMissing as error:

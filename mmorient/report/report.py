@@ -62,6 +62,7 @@ class RunReport:
         history: What `transformers.Trainer` logged (`trainer.state.log_history`).
         degrees: By modality (`image`, `text`), the number of neighbours of each row that has it.
         duration: Of the training, in seconds.
+        device: That it ran on.
         versions: By package.
         notes: What a reader must see; more are derived from the numbers.
     """
@@ -72,6 +73,7 @@ class RunReport:
     history: Sequence[Mapping[str, Any]] = ()
     degrees: Mapping[str, np.ndarray] = field(default_factory=dict)
     duration: float | None = None
+    device: str | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
 
@@ -98,6 +100,7 @@ def report_numbers(run: RunReport) -> dict[str, Any]:
         "graphs": {modality: graph_numbers(degrees) for modality, degrees in run.degrees.items()},
         "recipe": plain(run.recipe),
         "duration_seconds": plain(run.duration),
+        "device": run.device,
         "versions": plain(run.versions),
     }
     return {**numbers, "notes": [*run.notes, *derived_notes(numbers)]}

@@ -131,6 +131,7 @@ def test_the_card_s_metadata_is_what_was_measured(finished: Path, tmp_path: Path
     folder = dry(finished, tmp_path / "pub", **options)
     card, results = ModelCard.load(folder / "README.md"), json.loads((folder / "results.json").read_text())
     data = card.data
+    assert results["training"]["device"] == "CPU" and "minutes on CPU, with" in card.text
     assert (data.library_name, data.pipeline_tag, data.license) == (
         *("transformers", "image-classification", "cc-by-4.0"),
     )
