@@ -5,7 +5,8 @@
 
 Trains and scores, with equal rows, encoders and budget, for each seed: no graph at all (`none`), the paper's
 graph among the rows of a batch with cosines above 0.9 (`batch`, which in evaluation has the references, like
-every model), the graph among the references without their labels (`bank`), and with votes (`bank, votes`).
+every model), the graph among the references without their labels (`references`), and with votes
+(`references, votes`).
 In the table: macro-F1 on the test rows, mean over the seeds with the 95% interval of Student's t, and the
 mean of the differences from `none` at the same seed with theirs. A seed decides the initial weights and,
 where the recipe holds rows out itself, which ones. Each of the jobs has its share of the threads.
@@ -34,8 +35,8 @@ VARIANTS = {
         "image_neighbors": None,
         "text_neighbors": None,
     },
-    "bank": {"graph_scope": "bank", "use_votes": False},
-    "bank, votes": {"graph_scope": "bank", "use_votes": True},
+    "references": {"graph_scope": "references", "use_votes": False},
+    "references, votes": {"graph_scope": "references", "use_votes": True},
 }
 
 
@@ -111,11 +112,11 @@ def main(argv: list[str]) -> None:
         }
         scores = {variant: [run.result() for run in submitted] for variant, submitted in runs.items()}
     rows = summary(scores)
-    print(f"{'variant':<14}{'task':<16}{'macro-F1':>16}{'against none':>18}")
+    print(f"{'variant':<19}{'task':<16}{'macro-F1':>16}{'against none':>18}")
     for row in rows:
         score = f"{row['mean']:.3f} ± {row['half_width']:.3f}"
         gain = f"{row['gain']:+.3f} ± {row['gain_half_width']:.3f}"
-        print(f"{row['variant']:<14}{row['task']:<16}{score:>16}{gain:>18}")
+        print(f"{row['variant']:<19}{row['task']:<16}{score:>16}{gain:>18}")
     if arguments.json:
         arguments.json.write_text(json.dumps({"runs": scores, "summary": rows}, indent=2) + "\n")
 

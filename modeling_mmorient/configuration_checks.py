@@ -18,8 +18,8 @@ from .task_specs import MAX_LABELS
 CHOICES = {
     "hima_scoring": ("context", "direct"),
     "aggregation": ("auto", "dense", "csr", "torch_scatter"),
-    "graph_scope": ("bank", "batch"),
-    "bank_dtype": ("float32", "float16", "int8"),
+    "graph_scope": ("references", "batch"),
+    "reference_dtype": ("float32", "float16", "int8"),
 }
 SWITCHES = (
     "freeze_encoders",
@@ -134,15 +134,15 @@ def check_switches(config: Any) -> None:
             "`use_hima_stage2` is True but `use_hima_stage1` is False: stage 2 attends to the "
             "vectors of stage 1. Set both to False, or stage 1 to True."
         )
-    if config.graph_scope == "bank" and not config.freeze_encoders:
+    if config.graph_scope == "references" and not config.freeze_encoders:
         raise ValueError(
-            "`graph_scope` is 'bank' but `freeze_encoders` is False: references would be those of "
+            "`graph_scope` is 'references' but `freeze_encoders` is False: references would be those of "
             "encoders as they were before. Set `graph_scope` to 'batch', or leave it out."
         )
-    if config.use_votes and (config.graph_scope != "bank" or not config.needs_embeds):
+    if config.use_votes and (config.graph_scope != "references" or not config.needs_embeds):
         raise ValueError(
             "`use_votes` is True, but no neighbours among references vote in training: set `graph_scope` "
-            "to 'bank' and switch relation graphs on, or leave `use_votes` out."
+            "to 'references' and switch relation graphs on, or leave `use_votes` out."
         )
     if config.fused_dim == 0:
         raise ValueError(

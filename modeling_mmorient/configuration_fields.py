@@ -41,6 +41,10 @@ LOADING_NAMES = (
     "use_auth_token",
 )
 
+# What fields, and their values, were called in earlier releases.
+EARLIER_FIELDS = {"bank_dtype": "reference_dtype"}
+EARLIER_VALUES = {"graph_scope": {"bank": "references"}}
+
 # What `pipeline` of transformers looks for: one task, found by this name and without a name.
 CUSTOM_PIPELINES = {
     "image-classification": {"impl": "pipeline_mmorient.MMOrientPipeline", "pt": ["AutoModel"]}
@@ -50,6 +54,23 @@ CUSTOM_PIPELINES = {
 def common_names() -> set[str]:
     """What transformers' `PretrainedConfig` takes."""
     return {*(field.name for field in dataclasses.fields(PretrainedConfig)), *COMMON_NAMES}
+
+
+def renamed(entries: Mapping[str, Any]) -> dict[str, Any]:
+    """Entries of a configuration by the names that fields and values have now.
+
+    Raises:
+        ValueError: If a field is given by both of its names.
+    """
+    if twice := [name for name, new in EARLIER_FIELDS.items() if name in entries and new in entries]:
+        raise ValueError(
+            f"`{twice[0]}` is what `{EARLIER_FIELDS[twice[0]]}` was called: give the latter alone."
+        )
+    found = {EARLIER_FIELDS.get(name, name): value for name, value in entries.items()}
+    for name, values in EARLIER_VALUES.items():
+        if isinstance(found.get(name), str):
+            found[name] = values.get(found[name], found[name])
+    return found
 
 
 def unknown_names(names: Iterable[str], own: Iterable[str]) -> list[str]:

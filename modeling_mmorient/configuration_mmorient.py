@@ -16,12 +16,14 @@ from .configuration_checks import (
 )
 from .configuration_fields import (
     CUSTOM_PIPELINES,
+    EARLIER_FIELDS,
     LOADING_NAMES,
     is_misspelt,
     nearest,
     read_configuration,
     refuse_code,
     refuse_unknown,
+    renamed,
     split_unknown,
     unknown_names,
     without_paths,
@@ -88,12 +90,13 @@ class MMOrientConfig(PretrainedConfig):
             graphs of common encoders empty.)
         image_neighbors, text_neighbors: At most that many nearest samples are neighbours (ties count
             together). None: no limit. Defaults to 16.
-        graph_scope: Where neighbours come from in training. `bank`: from the references that are stored
-            with the model, as in evaluation; `batch`: from the batch, as in the paper. Defaults to `bank`
-            where encoders are frozen, and to `batch` where they are trained (references would age).
-        bank_dtype: How references are stored: `float32` (default), `float16` or `int8`.
+        graph_scope: Where neighbours come from in training. `references`: from those that are stored
+            with the model, as in evaluation; `batch`: from the batch, as in the paper. Defaults to
+            `references` where encoders are frozen, and to `batch` where they are trained, since references
+            would age.
+        reference_dtype: How references are stored: `float32` (default), `float16` or `int8`.
         use_votes: Add the votes of labelled neighbours to the tasks' logits (`NeighborVotes`). Needs
-            `graph_scope="bank"` and relation graphs; on by default where both are there.
+            `graph_scope="references"` and relation graphs; on by default where both are there.
         graph_hidden_size: Width of each GraphSAGE layer. Defaults to 512.
         aggregation: How neighbour means are computed: `dense`, `csr`, `torch_scatter`, or `auto`
             (default), which takes the fastest one measured for the size of the batch.
@@ -153,7 +156,7 @@ class MMOrientConfig(PretrainedConfig):
     text_neighbors: int | None = 16
     # None is what a caller may leave them at here, too.
     graph_scope: str = None  # type: ignore[assignment]
-    bank_dtype: str = "float32"
+    reference_dtype: str = "float32"
     use_votes: bool = None  # type: ignore[assignment]
     graph_hidden_size: int = 512
     aggregation: str = "auto"
@@ -167,6 +170,9 @@ class MMOrientConfig(PretrainedConfig):
         if isinstance(self.joint_config, str) and self.joint_config == "default":
             self.joint_config = "clip" if self.vision_config is None else None
         kwargs.pop("custom_pipelines", None)  # always this package's own
+        given = {name: kwargs.pop(name) for name in EARLIER_FIELDS if name in kwargs}
+        for name, value in renamed({**given, "graph_scope": self.graph_scope}).items():
+            setattr(self, name, value)
         refuse_code(kwargs, tuple(f"_{name}" for name in IMPLEMENTATIONS))
         refuse_unknown(unknown_names(kwargs, type(self).__annotations__), type(self).__annotations__)
         check_common_fields({**vars(self), **kwargs})
@@ -195,9 +201,9 @@ class MMOrientConfig(PretrainedConfig):
         for field, width in feature_widths(encoders, vars(self)).items():
             setattr(self, field, width)
         if self.graph_scope is None:
-            self.graph_scope = "bank" if self.freeze_encoders else "batch"
+            self.graph_scope = "references" if self.freeze_encoders else "batch"
         if self.use_votes is None:
-            self.use_votes = self.graph_scope == "bank" and self.needs_embeds
+            self.use_votes = self.graph_scope == "references" and self.needs_embeds
         check_numbers(self)
         check_switches(self)
         check_saved_references(self.saved_references)
@@ -263,7 +269,8 @@ class MMOrientConfig(PretrainedConfig):
         hidden = (f"_{name}" for name in IMPLEMENTATIONS)
         refuse_code(config_dict, (*IMPLEMENTATIONS, *hidden, "quantization_config"))
         own = cls.__annotations__
-        entries, later = split_unknown(config_dict, own)
+        kwargs = renamed(kwargs)
+        entries, later = split_unknown(renamed(config_dict), own)
         replaced = {name: kwargs.pop(name) for name in list(kwargs) if name in own}
         if replaced.get("tasks") is not None and entries.get("tasks") is not None:
             replaced["tasks"] = carried_over(parse_tasks(entries["tasks"]), replaced["tasks"])

@@ -165,7 +165,7 @@ class MMOrientModel(MMOrientPreTrainedModel):
         """The references that rows are themselves: where nobody says which, in training their copies."""
         if own_reference is not None:
             return own_reference.long()
-        searched = self.training and self.config.graph_scope == "bank" and references is not None
+        searched = self.training and self.config.graph_scope == "references" and references is not None
         return find_copies(references, encoded) if searched else None
 
 

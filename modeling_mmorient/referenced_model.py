@@ -46,13 +46,15 @@ class ReferencedModel:
         """
         with self.base_model.lock:
             if self.base_model.stored_references is None:
-                self.base_model.stored_references = self.new_bank()
+                self.base_model.stored_references = self.new_references()
             return self.base_model.stored_references
 
     @references.setter
     def references(self, references: ReferenceBank) -> None:
         if not isinstance(references, SearchedReferences):
-            raise ValueError(f"`references` is {references!r}: give a ReferenceBank, such as `new_bank()`.")
+            raise ValueError(
+                f"`references` is {references!r}: give a ReferenceBank, such as `new_references()`."
+            )
         references = self._fitted(copy.copy(references))
         # Edits of the other one do not wait for those of this one.
         references.lock = EditLock()
@@ -63,7 +65,7 @@ class ReferencedModel:
 
     def _fitted(self, references: ReferenceBank) -> ReferenceBank:
         """The references for the model's tasks, if they have the model's widths."""
-        empty = self.new_bank()
+        empty = self.new_references()
         for name, width in references.widths.items():
             if width != empty.widths.get(name, width):
                 raise ValueError(
@@ -81,14 +83,14 @@ class ReferencedModel:
         )
         return references if own == wanted else references.with_tasks(empty.tasks)
 
-    def new_bank(self, notes: str = "") -> ReferenceBank:
+    def new_references(self, notes: str = "") -> ReferenceBank:
         """No references yet, of the model's widths, tasks and storage dtype."""
         config = self.config
         widths = config.image_embed_dim, config.text_embed_dim
         vectors = (config.region_dim, config.token_dim) if config.use_hima_stage2 else (None, None)
         # Not on the device that a model is built on, which may be the one without memory.
         with torch.device("cpu"):
-            return ReferenceBank(*widths, config.task_specs, config.bank_dtype, notes, *vectors)
+            return ReferenceBank(*widths, config.task_specs, config.reference_dtype, notes, *vectors)
 
     def add_references(
         self,
@@ -201,7 +203,7 @@ class ReferencedModel:
         stored = model.stored_references
         if stored is not None and (len(stored) or not torch.compiler.is_compiling()):
             references, g = self._settled_on(device)
-        if references is None and model.training and model.config.graph_scope == "bank":
+        if references is None and model.training and model.config.graph_scope == "references":
             _warn_without_references()
         return references, g
 
@@ -301,13 +303,14 @@ class ReferencedModel:
             graph: degree_statistics(self.references, graph, *limits) for graph, limits in settings.items()
         }
 
-    # As it was called before.
+    # As they were called before.
     reference_health = reference_statistics
+    new_bank = new_references
 
 
 def _warn_without_references() -> None:
     if not torch.compiler.is_compiling():
         logger.warning_once(
-            "the model is trained without neighbours: `graph_scope` is 'bank', and it has no references. "
-            'Fill them first (`add_references`, `mmorient train` does), or set `graph_scope="batch"`.'
+            "the model is trained without neighbours: `graph_scope` is 'references', and it has none. Fill "
+            'them first (`add_references`, `mmorient train` does), or set `graph_scope="batch"`.'
         )

@@ -62,8 +62,8 @@ class CrossModalRelationLearning(nn.Module):
     variance 1, as HIMA's rows are.
 
     Neighbours are references that are stored with the model, so that no row depends on its batch-mates:
-    always in evaluation, and in training with `graph_scope="bank"`. With `graph_scope="batch"`, as in the
-    paper, the graphs of training join the samples of the batch, or of all processes' batches. Without
+    always in evaluation, and in training with `graph_scope="references"`. With `graph_scope="batch"`, as in
+    the paper, the graphs of training join the samples of the batch, or of all processes' batches. Without
     references every sample is alone with its self-loop.
 
     A row without a picture (or text) has no neighbours in that modality's graph and is averaged by

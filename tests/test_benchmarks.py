@@ -98,7 +98,7 @@ def test_graph_variants(tmp_path: Path) -> None:
     options = ("--seeds", "1", "2", "--json", str(figures), "--", "--max_steps", "2")
     table = run("graph_variants", recipe, str(tmp_path / "runs"), *options)
     found = json.loads(figures.read_text())
-    assert list(found["runs"]) == ["none", "batch", "bank", "bank, votes"]
+    assert list(found["runs"]) == ["none", "batch", "references", "references, votes"]
     means = {(row["variant"], row["task"]): row["mean"] for row in found["summary"]}
     for variant, runs in found["runs"].items():
         scores = [one["sarcasm"] for one in runs]

@@ -42,7 +42,7 @@ pushed(push)
 pushed(push)  # as it is there
 model.remove_references(["a", "c"])
 pushed(lambda: push(commit_message="none"))
-model.references = model.new_bank()
+model.references = model.new_references()
 model.add_references({"text_embeds": torch.ones(1, 4), "token_features": torch.ones(1, 1, 4)}, ["d"])
 folder = tempfile.mkdtemp()
 

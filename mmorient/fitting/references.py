@@ -106,7 +106,7 @@ def fill_references(
         inputs = {name: values.to(model.device) for name, values in batch.items()}
         for kept, found in zip((entries, present), model.reference_entries(inputs), strict=True):
             kept.append({name: values.cpu() for name, values in found.items()})
-    bank = model.new_bank(references.notes)
+    bank = model.new_references(references.notes)
     bank.add(references.ids, _joined(entries), _joined(present), _joined(labels))
     model.references = bank
 

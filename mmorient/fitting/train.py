@@ -91,7 +91,7 @@ def build_run(recipe: Recipe) -> Run:
     about = f"{name} rows of {source}"
     references = ReferenceRows(rows[name], [record.row for record in tables[name]], contents[name], about)
     train_rows = rows["training"]
-    if model.config.graph_scope == "bank":
+    if model.config.graph_scope == "references":
         train_rows = OwnReferences(train_rows, own_indices(contents["training"], contents[name]))
     patience = recipe.run.early_stopping_patience
     trainer = MultitaskTrainer(
@@ -147,7 +147,7 @@ def train(run: Run, recipe: Recipe) -> None:
     identity = {**recipe.identity, "processes": training.world_size, **rows}
     checkpoint = start_or_resume(Path(str(training.output_dir)), identity, recipe.run.restart)
     model, quantile = run.trainer.model, recipe.run.threshold_quantile
-    if model.config.graph_scope == "bank":
+    if model.config.graph_scope == "references":
         trainer.fill_references(run.references, quantile)
         if model.config.use_votes:
             fit_votes(model, run.references.contents)

@@ -101,7 +101,7 @@ def write_repository(folder: Path, job: PublishingJob) -> list[str]:
 def _choose_references(model: MMOrientForMultitaskClassification, chosen: str) -> str:
     """Leave a model the references that are published; what that is where it has none to begin with."""
     if not len(model.references) or chosen == "none":
-        model.references = model.new_bank()
+        model.references = model.new_references()
         return "none"
     if chosen == "embeddings":
         # Labels are known for a task's own references alone: without tasks there are none.

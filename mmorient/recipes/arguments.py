@@ -9,6 +9,7 @@ from typing import Any
 from mmorient.recipes.messages import shown
 from mmorient.recipes.problem_kinds import PROBLEM_KINDS
 from mmorient.recipes.text_formats import UTF8, check_delimiter, check_encoding
+from modeling_mmorient.configuration_fields import renamed
 
 CLASS_WEIGHTINGS = ("none", "balanced")
 
@@ -162,7 +163,7 @@ class ModelArguments:
         for role in ("joint", "text", "vision"):
             if str(getattr(self, role)).lower() in ("none", ""):
                 setattr(self, role, None)
-        self.model_options = read_mapping("model_options", self.model_options)
+        self.model_options = renamed(read_mapping("model_options", self.model_options))
         self.processor_options = read_mapping("processor_options", self.processor_options)
 
 

@@ -18,7 +18,7 @@ from modeling_mmorient.task_specs import TaskSpec
 
 # Arguments of `TrainingArguments` that would crash or mislead here, the value that does no harm, and why.
 UNSUPPORTED = {
-    "push_to_hub": (False, "it would upload a pickle of the arguments: publish the saved folder instead"),
+    "push_to_hub": (False, "it would upload a pickle of the arguments: `mmorient publish` the run instead"),
     "label_smoothing_factor": (0, "it knows a single task only"),
     "remove_unused_columns": (False, "the collator needs the columns"),
     "prediction_loss_only": (False, "there would be nothing to score"),

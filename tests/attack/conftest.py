@@ -29,7 +29,7 @@ def save_known(
     """`save_known(folder, seed, **options)`: saves and returns a model with twelve labelled references."""
 
     def save(folder: Path, seed: int, **options: Any) -> Model:
-        model = make_model("features", seed, graph_scope="bank", **options)
+        model = make_model("features", seed, graph_scope="references", **options)
         known = make_inputs("features", 12, seed=1 + seed)
         model.add_references(known, [f"r{place}" for place in range(12)], make_labels(12, seed))
         model.save_pretrained(folder)

@@ -179,8 +179,8 @@ CONFIG_CHANGES: list[dict[str, Any]] = [
     {"graph_scope": "batch", "use_votes": False},
     {"uncertainty_weighting": True},
     {"hima_scoring": "direct"},
-    {"bank_dtype": "int8"},
-    {"bank_dtype": "int4"},
+    {"reference_dtype": "int8"},
+    {"reference_dtype": "int4"},
     {"image_neighbors": None, "image_threshold": None},
     {"tasks": [{"name": "new", "labels": ["a", "b"]}]},
     {"tasks": []},
@@ -301,7 +301,7 @@ def ask_changed(
     changes: dict[str, Any],
 ) -> None:
     """As `attempt`, where the change is none of how the model computes."""
-    if set(changes) & {"dtype", "image_neighbors", "bank_dtype", "tasks", "graph_scope", "use_votes"}:
+    if set(changes) & {"dtype", "image_neighbors", "reference_dtype", "tasks", "graph_scope", "use_votes"}:
         kind = getattr(torch, str(changes.get("dtype", "float32")), None)
         asked = {
             name: values.to(kind) if isinstance(kind, torch.dtype) and values.is_floating_point() else values

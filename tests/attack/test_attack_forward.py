@@ -32,7 +32,7 @@ def models(
     made = {}
     for kind in ("features", "joint", "vision"):
         options = {"task_feature_dim": 3} if kind == "features" else {}
-        model = make_model(kind, graph_scope="bank", **options)
+        model = make_model(kind, graph_scope="references", **options)
         extra = {"task_features": torch.randn(12, 3)} if options else {}
         known = make_inputs(kind, 12, seed=1) | extra
         model.add_references(known, [f"r{place}" for place in range(12)], make_labels(12))

@@ -82,7 +82,7 @@ def option_cases(path: Path) -> Iterator[Case]:
             "graph_hidden_size",
             "learner_dropout",
             "image_threshold",
-            "bank_dtype",
+            "reference_dtype",
             "text_config",
         ],
         "processor_options": ["clean_text", "joint_padding"],

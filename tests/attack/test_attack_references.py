@@ -39,7 +39,7 @@ def saved(save_known: Callable[..., Model], tmp_path_factory: pytest.TempPathFac
     """By storage dtype, the folder of a model with references and votes; `other`: another model's."""
     folder = tmp_path_factory.mktemp("saved")
     for name in ("float32", "float16", "int8"):
-        save_known(folder / name, 0, bank_dtype=name)
+        save_known(folder / name, 0, reference_dtype=name)
     save_known(folder / "other", 7)
     return {path.name: path for path in folder.iterdir()}
 

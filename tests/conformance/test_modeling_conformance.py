@@ -52,7 +52,7 @@ def with_references(model_class: type, inputs: dict[str, torch.Tensor]) -> type:
     def __init__(self: Any, config: MMOrientConfig) -> None:
         # Few neighbours, for else everyone's are all of them, whatever the search finds.
         config.image_neighbors, config.text_neighbors = 2, 3
-        config.graph_scope, config.use_votes = "bank", True
+        config.graph_scope, config.use_votes = "references", True
         model_class.__init__(self, config)
         rows = len(next(iter(inputs.values())))
         labels = {task: torch.arange(rows) % len(names) for task, names in TASKS.items()}

@@ -29,7 +29,7 @@ LABEL_LISTS = {name: task["labels"] if isinstance(task, dict) else task for name
 def saved(make_config, make_inputs, tmp_path):
     """A model with references, of which each head, vote and share differs from every other."""
     torch.manual_seed(0)
-    config = make_config(graph_scope="bank", tasks=TASKS, uncertainty_weighting=True)
+    config = make_config(graph_scope="references", tasks=TASKS, uncertainty_weighting=True)
     model = MMOrientForMultitaskClassification(config).eval()
     with torch.no_grad():
         for module in (model.heads, model.votes, model.loss_weighting):

@@ -271,3 +271,20 @@ def test_names_of_classes_are_those_of_the_tasks_or_given_ones(tmp_path: Path) -
     assert MMOrientConfig.from_pretrained(tmp_path).num_labels == 5
     named = MMOrientConfig(joint_config=None, text_config=None, id2label={0: "a", 1: "b"})
     assert named.id2label == {0: "a", 1: "b"}
+
+
+def test_names_of_earlier_releases_load(tmp_path):
+    config = MMOrientConfig(graph_scope="bank", bank_dtype="int8")
+    assert (config.graph_scope, config.reference_dtype, config.use_votes) == ("references", "int8", True)
+    config.save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "config.json").read_text())
+    assert (saved["graph_scope"], saved["reference_dtype"]) == (
+        "references",
+        "int8",
+    ) and "bank_dtype" not in saved
+    saved["graph_scope"], saved["bank_dtype"] = "bank", saved.pop("reference_dtype")
+    (tmp_path / "config.json").write_text(json.dumps(saved))
+    assert MMOrientConfig.from_pretrained(tmp_path).to_dict() == config.to_dict()
+    assert MMOrientConfig.from_pretrained(tmp_path, bank_dtype="float16").reference_dtype == "float16"
+    with pytest.raises(ValueError, match="`bank_dtype` is what `reference_dtype` was called"):
+        MMOrientConfig.from_dict({**saved, "reference_dtype": "int8"})

@@ -33,7 +33,7 @@ def pictures():
 
 @pytest.fixture
 def model(make_model, make_inputs, make_labels):
-    model = make_model("vision", graph_scope="bank")
+    model = make_model("vision", graph_scope="references")
     model.add_references(
         make_inputs("vision", 8, seed=2), [f"m{row}" for row in range(8)], make_labels(8, seed=2)
     )

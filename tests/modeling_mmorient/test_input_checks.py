@@ -17,7 +17,7 @@ def asked(make_model, make_inputs):
     """By kind: a model with references, and inputs of every argument that it takes."""
     made = {}
     for kind in KINDS:
-        model = make_model(kind, graph_scope="bank", task_feature_dim=3)
+        model = make_model(kind, graph_scope="references", task_feature_dim=3)
         known = {**make_inputs(kind, 5, seed=7), "task_features": torch.randn(5, 3)}
         model.add_references(known, [f"m{place}" for place in range(5)])
         inputs = {**make_inputs(kind), "task_features": torch.randn(6, 3)}

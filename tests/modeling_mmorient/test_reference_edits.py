@@ -80,7 +80,7 @@ def test_an_edit_whose_g_cannot_be_computed_changes_nothing(make_known, make_inp
         lambda: model.add_references(make_inputs("features", 2, seed=3), ["x", "y"]),
         lambda: model.replace_references(make_inputs("features", 1, seed=3), ["m1"]),
         lambda: model.remove_references(["m1"]),
-        lambda: setattr(model, "references", model.new_bank()),
+        lambda: setattr(model, "references", model.new_references()),
     ):
         with pytest.raises(RuntimeError, match="out of memory"):
             edit()
@@ -91,7 +91,7 @@ def test_an_edit_whose_g_cannot_be_computed_changes_nothing(make_known, make_inp
 @pytest.mark.parametrize("missing", ["image", "text"])
 def test_references_of_one_modality_alone(missing, make_model, make_inputs):
     """g over the modality that no reference has is zero."""
-    model = make_model(graph_scope="bank")
+    model = make_model(graph_scope="references")
     absent = {f"{missing}_present": torch.zeros(4, dtype=torch.bool)}
     model.add_references({**make_inputs("features", 4, seed=7), **absent}, IDS[:4])
     assert not biases(model).pop(missing).running_g.any()
@@ -104,7 +104,7 @@ def test_references_of_one_modality_alone(missing, make_model, make_inputs):
 
 
 def test_forgotten_references_leave_nothing_behind(make_known, make_model, make_inputs):
-    model, alone, queries = make_known(), make_model(graph_scope="bank"), make_inputs(seed=5)
+    model, alone, queries = make_known(), make_model(graph_scope="references"), make_inputs(seed=5)
     for bias in biases(alone).values():
         bias.settle(torch.zeros_like(bias.running_g))
     expected = answers(alone, queries)
@@ -115,7 +115,7 @@ def test_forgotten_references_leave_nothing_behind(make_known, make_model, make_
 
 
 def test_references_that_are_set_are_attended_to(make_known, make_model, make_inputs):
-    known, model = make_known(), make_model(graph_scope="bank")
+    known, model = make_known(), make_model(graph_scope="references")
     model.references = known.references
     expected = answers(known, make_inputs(seed=5))
     for task, logits in answers(model, make_inputs(seed=5)).items():
@@ -141,7 +141,7 @@ def test_the_references_a_user_holds_follow_the_edits(make_known, make_inputs):
 
 @pytest.mark.parametrize("dtype", ["float32", "int8"])
 def test_a_reference_gets_the_same_answer_beside_rows_that_are_none(dtype, make_known, make_inputs):
-    model = make_known(bank_dtype=dtype)
+    model = make_known(reference_dtype=dtype)
     rows = make_inputs("features", 12, seed=7)
     own = torch.arange(12)
     with torch.no_grad():
@@ -181,7 +181,7 @@ def test_matrix_products_of_reduced_precision_set_the_newer_way(make_known, make
 
 
 def test_models_do_not_share_what_they_are_given(make_known, make_model, make_inputs):
-    known, model = make_known(), make_model(graph_scope="bank")
+    known, model = make_known(), make_model(graph_scope="references")
     model.references = known.references
     expected = answers(model, make_inputs(seed=5))
     known.remove_references(IDS[:5])

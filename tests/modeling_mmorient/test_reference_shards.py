@@ -161,7 +161,7 @@ def run(request, tmp_path_factory, make_model, make_inputs):
     """What each process found, and the model's answers in this one."""
     folder = tmp_path_factory.mktemp("processes")
     make_bank().save(folder / "bank")
-    model = make_model("features", graph_scope="bank")
+    model = make_model("features", graph_scope="references")
     # A number that leaves the parts beginning anywhere in memory.
     model.add_references(make_inputs("features", 37, seed=5), [f"m{place}" for place in range(37)])
     model.save_pretrained(folder / "model")

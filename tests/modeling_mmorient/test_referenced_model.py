@@ -34,7 +34,7 @@ def row_of(inputs, row):
 def test_references_change_predictions_and_votes_add_to_them(kind, make_known, make_model, make_inputs):
     inputs = make_inputs(kind)
     known = make_known(kind)
-    alone = make_model(kind, graph_scope="bank")
+    alone = make_model(kind, graph_scope="references")
     assert len(known.references) == 12 and len(alone.references) == 0
     with torch.no_grad():
         expected, given = alone(**inputs).logits, known(**inputs, output_neighbors=True)
@@ -238,7 +238,7 @@ def test_training_sees_the_neighbors_that_evaluation_sees(make_known, make_input
 @pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
 def test_in_training_rows_are_no_neighbors_of_references_that_equal_them(dtype, make_known, make_inputs):
     """A plain `Trainer` does not say which references its rows are."""
-    model = make_known(bank_dtype=dtype, use_hima_stage2=False, modality_dropout=0.0)
+    model = make_known(reference_dtype=dtype, use_hima_stage2=False, modality_dropout=0.0)
     rows = {**make_inputs("features", 12, seed=7), "image_present": torch.arange(12) != 3}
     model.add_references(row_of(rows, 5), ["copy"])
     own = torch.stack([torch.arange(12), torch.full((12,), -1)], -1)
@@ -284,7 +284,7 @@ def test_health_is_that_of_the_rows_that_have_the_modality(remembered, make_know
 def test_without_references_every_parameter_still_gets_a_gradient(
     make_model, make_inputs, make_labels, caplog
 ):
-    model = make_model(graph_scope="bank").train()
+    model = make_model(graph_scope="references").train()
     model(**make_inputs(), labels=make_labels()).loss.backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
     assert not any(parameter.grad.any() for parameter in model.votes.parameters())
@@ -328,7 +328,7 @@ def test_g_is_the_exact_softmax_over_the_references(make_known, make_inputs):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
 def test_references_are_saved_and_loaded_with_the_model(kind, dtype, make_known, make_inputs, tmp_path):
-    model, inputs = make_known(kind, bank_dtype=dtype), make_inputs(kind)
+    model, inputs = make_known(kind, reference_dtype=dtype), make_inputs(kind)
     model.save_pretrained(tmp_path)
     again = MMOrientForMultitaskClassification.from_pretrained(tmp_path)
     base = MMOrientModel.from_pretrained(tmp_path)
@@ -382,7 +382,10 @@ def test_labels_of_other_tasks_are_left_out_with_a_warning(make_known, make_conf
 def test_labelled_examples_teach_without_training(make_model, make_inputs):
     """Near-copies of newly labelled rows get their answers; forgetting the rows takes them back."""
     torch.manual_seed(0)
-    model, taught = make_model(graph_scope="bank", image_neighbors=4, text_neighbors=4), make_inputs(seed=8)
+    model, taught = (
+        make_model(graph_scope="references", image_neighbors=4, text_neighbors=4),
+        make_inputs(seed=8),
+    )
     background = make_inputs("features", 60, seed=9)
     generator = torch.Generator().manual_seed(1)
     model.add_references(
@@ -450,15 +453,15 @@ def test_an_edit_that_is_killed_leaves_the_old_or_the_new_references(make_known,
 
 
 def test_scope_and_votes_of_a_configuration():
-    assert MMOrientConfig().graph_scope == "bank" and MMOrientConfig().use_votes is True
+    assert MMOrientConfig().graph_scope == "references" and MMOrientConfig().use_votes is True
     trained = MMOrientConfig(freeze_encoders=False)
     assert trained.graph_scope == "batch" and trained.use_votes is False
     assert MMOrientConfig(use_in_modal=False, use_cross_modal=False).use_votes is False
-    with pytest.raises(ValueError, match=r"`graph_scope` is 'bank' but `freeze_encoders` is False"):
-        MMOrientConfig(graph_scope="bank", freeze_encoders=False)
+    with pytest.raises(ValueError, match=r"`graph_scope` is 'references' but `freeze_encoders` is False"):
+        MMOrientConfig(graph_scope="references", freeze_encoders=False)
     with pytest.raises(ValueError, match=r"`use_votes` is True"):
         MMOrientConfig(graph_scope="batch", use_votes=True)
-    for field, value in (("graph_scope", "world"), ("bank_dtype", "int4"), ("use_votes", "yes")):
+    for field, value in (("graph_scope", "world"), ("reference_dtype", "int4"), ("use_votes", "yes")):
         with pytest.raises(ValueError, match=f"`{field}` is '{value}'"):
             MMOrientConfig(**{field: value})
 
@@ -480,7 +483,7 @@ def heard(monkeypatch):
 @pytest.mark.parametrize("stage2", [True, False])
 def test_a_state_dict_says_which_references_it_lacks(make_known, make_model, heard, tmp_path, stage2):
     options = {"use_hima_stage2": stage2}
-    known, empty = make_known(**options), make_model(graph_scope="bank", **options)
+    known, empty = make_known(**options), make_model(graph_scope="references", **options)
     torch.save(known.state_dict(), tmp_path / "weights.pt")
     weights = torch.load(tmp_path / "weights.pt", weights_only=True)
     for load in (weights, known.state_dict()):
@@ -505,12 +508,12 @@ def test_weights_of_a_saved_folder_say_that_references_belong_to_them(
     make_known, make_model, heard, tmp_path
 ):
     make_known().save_pretrained(tmp_path / "known")
-    empty = make_model(graph_scope="bank")
+    empty = make_model(graph_scope="references")
     weights = load_file(tmp_path / "known" / "model.safetensors")
     text = heard(lambda: empty.load_state_dict(weights))
     assert "saved with some references" in text and "has no references" in text
     assert not heard(lambda: type(empty).from_pretrained(tmp_path / "known"))
-    make_model(graph_scope="bank").save_pretrained(tmp_path / "empty")
+    make_model(graph_scope="references").save_pretrained(tmp_path / "empty")
     assert not heard(lambda: empty.load_state_dict(load_file(tmp_path / "empty" / "model.safetensors")))
 
 

@@ -160,7 +160,12 @@ def test_cross_modal_picture_is_rebuilt_from_samples_that_read_alike(make_config
 
 @pytest.mark.parametrize("training", [True, False])
 def test_layers_over_references_match_plain_python(make_config, training):
-    options = {"image_neighbors": 3, "text_neighbors": 2, "image_threshold": -0.2, "graph_scope": "bank"}
+    options = {
+        "image_neighbors": 3,
+        "text_neighbors": 2,
+        "image_threshold": -0.2,
+        "graph_scope": "references",
+    }
     relations = build_relations(make_config, **options).train(training)
     generator = torch.Generator().manual_seed(0)
     known = {name: torch.randn(9, width, generator=generator) for name, width in (("image", 7), ("text", 6))}

@@ -60,7 +60,7 @@ def check(model: Any, inputs: dict[str, torch.Tensor], extra: dict[str, torch.Te
         pytest.param("joint", {"use_hima_stage2": True, "image_threshold": 0.1}, marks=pytest.mark.slow),
         pytest.param(
             "vision",
-            {"use_hima_stage1": False, "use_hima_stage2": False, "bank_dtype": "int8"},
+            {"use_hima_stage1": False, "use_hima_stage2": False, "reference_dtype": "int8"},
             marks=pytest.mark.slow,
         ),
         pytest.param("vision", {"use_in_modal": False, "use_cross_modal": False}, marks=pytest.mark.slow),
@@ -69,7 +69,7 @@ def check(model: Any, inputs: dict[str, torch.Tensor], extra: dict[str, torch.Te
 def test_a_graph_answers_as_torch(
     make_model: Callable[..., Any], make_inputs: Callable[..., Any], kind: str, options: dict[str, Any]
 ) -> None:
-    model = make_model(kind, graph_scope="bank", **options)
+    model = make_model(kind, graph_scope="references", **options)
     extra = {}
     if width := options.get("task_feature_dim"):
         extra = {"task_features": torch.randn(12, width, generator=torch.Generator().manual_seed(3))}
@@ -86,7 +86,7 @@ def test_a_graph_answers_as_torch(
 def test_a_graph_without_a_limit_on_neighbours_is_refused(
     make_model: Callable[..., Any], make_inputs: Callable[..., Any]
 ) -> None:
-    model = make_model("vision", graph_scope="bank", text_neighbors=None, text_threshold=0.5)
+    model = make_model("vision", graph_scope="references", text_neighbors=None, text_threshold=0.5)
     model.add_references(make_inputs("vision", 3), ["a", "b", "c"])
     with pytest.raises(ValueError, match="`text_neighbors` of the model is None"):
         AnsweringGraph(model)

@@ -24,7 +24,7 @@ def state(model: Any) -> dict[str, torch.Tensor]:
 
 
 def fill(model: Any, inputs: dict[str, torch.Tensor], prefix: str) -> None:
-    model.references = model.new_bank()
+    model.references = model.new_references()
     model.add_references(inputs, [f"{prefix}{row}" for row in range(len(inputs["attention_mask"]))])
 
 
@@ -75,7 +75,7 @@ def test_the_best_model_is_loaded_in_place_wherever_the_run_was_moved(
 def test_references_stay_and_g_is_the_checkpoints_until_they_are_filled_anew(
     make_model: Callable[..., Any], make_inputs: Callable[..., Any], tmp_path: Path
 ) -> None:
-    saved, model = (make_model(seed=seed, graph_scope="bank") for seed in (1, 2))
+    saved, model = (make_model(seed=seed, graph_scope="references") for seed in (1, 2))
     for seed, filled in enumerate((saved, model)):
         fill(filled, make_inputs(batch_size=5, seed=seed), "ab"[seed])
     saved.save_pretrained(tmp_path)
@@ -103,7 +103,7 @@ def test_names_that_saving_would_not_give_are_left_to_transformers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As of encoders whose weights are joined in files, or of another release's names."""
-    options = {"vision_config": VIT, "graph_scope": "bank", "use_hima_stage2": False}
+    options = {"vision_config": VIT, "graph_scope": "references", "use_hima_stage2": False}
     saved, model = (make_model("vision", seed=seed, **options) for seed in (1, 2))
     inputs = make_inputs("vision", batch_size=5)
     fill(saved, {**inputs, "pixel_values": inputs["pixel_values"][..., :32, :32]}, "a")
