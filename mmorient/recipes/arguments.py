@@ -9,7 +9,6 @@ from typing import Any
 from mmorient.recipes.messages import shown
 from mmorient.recipes.problem_kinds import PROBLEM_KINDS
 from mmorient.recipes.text_formats import UTF8, check_delimiter, check_encoding
-from modeling_mmorient.configuration_fields import renamed
 
 CLASS_WEIGHTINGS = ("none", "balanced")
 
@@ -163,6 +162,9 @@ class ModelArguments:
         for role in ("joint", "text", "vision"):
             if str(getattr(self, role)).lower() in ("none", ""):
                 setattr(self, role, None)
+        # Loads torch, which an argument list printed for `--help` does not need.
+        from modeling_mmorient.configuration_fields import renamed
+
         self.model_options = renamed(read_mapping("model_options", self.model_options))
         self.processor_options = read_mapping("processor_options", self.processor_options)
 

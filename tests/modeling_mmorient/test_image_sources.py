@@ -204,7 +204,7 @@ def test_one_private_address_among_public_ones_is_enough(site: str, monkeypatch:
 
 
 def test_a_lookup_that_does_not_end_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: time.sleep(20))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: time.sleep(20) or [])
     start = time.monotonic()
     with pytest.raises(ValueError, match="cannot be found"):
         read_image("https://memes.test/a.png", SourceLimits(seconds=0.2))
