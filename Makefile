@@ -14,7 +14,7 @@ OLDEST := 5.17.0
 NEWEST := 5.23.0
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test slow style quality attack conformance wheel bench scatter clean
+.PHONY: help quickstart demo test slow style quality attack conformance wheel browser bench scatter clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -24,6 +24,10 @@ quickstart: $(INSTALLED)-train ## Draw sample memes, train on them, print the sc
 	$(BIN)/mmorient train training/recipes/quickstart.yaml
 	$(BIN)/mmorient label runs/quickstart --image runs/sample_memes/images/00001.png \
 		--text "$$($(BIN)/python -c 'import csv; print(next(csv.DictReader(open("runs/sample_memes/train.csv")))["text"])')"
+
+demo: .demo/.installed ## Show the quick start's model in the browser
+	test -d runs/quickstart || $(MAKE) quickstart
+	PYTHONPATH=. .demo/bin/python -m mmorient.commands.demo runs/quickstart
 
 test: quality ## Check style and types, and run the tests but the slow ones
 	$(PYTEST) -m "not slow"
@@ -50,6 +54,10 @@ conformance: $(INSTALLED)-conformance ## Run transformers' own test suites at it
 wheel: $(INSTALLED)-conformance ## Build wheel and source distribution, and try the wheel in an empty environment
 	$(BIN)/python tests/installation/run.py
 
+browser: $(INSTALLED)-test .demo/.installed ## Try the demo in Chromium, with nothing installed but a Space's requirements
+	$(PIP) playwright
+	$(PYTEST) -rs tests/mmorient/demo/test_browser.py
+
 bench: $(INSTALLED)-test ## Print the tables of benchmarks/
 	$(STEADY_MALLOC) $(BIN)/python benchmarks/graph_aggregation.py
 	$(STEADY_MALLOC) $(BIN)/python benchmarks/feature_cache.py
@@ -63,10 +71,15 @@ scatter: $(INSTALLED)-train ## Compile torch-scatter, an optional backend (5 to 
 		{ $(PIP) ninja setuptools wheel && $(PIP) --no-build-isolation torch-scatter; }
 
 clean: ## Remove what the other targets left, except the virtual environment
-	rm -rf runs build .conformance .mypy_cache .pytest_cache .ruff_cache *.egg-info
+	rm -rf runs build .conformance .demo .mypy_cache .pytest_cache .ruff_cache *.egg-info
 
 $(BIN)/python:
 	python3 -m venv $(VENV)
+
+.demo/.installed: mmorient/demo/space/requirements.txt
+	python3 -m venv --clear .demo
+	.demo/bin/python -m pip install --quiet --requirement $<
+	@touch $@
 
 $(INSTALLED)-train: setup.cfg constraints.txt | $(BIN)/python
 	$(PIP) --editable ".[train]"

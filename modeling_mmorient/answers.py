@@ -92,7 +92,7 @@ def _thresholds(spec: TaskSpec) -> dict[str, float]:
     if spec.thresholds is not None:
         return dict(zip(labels, spec.thresholds, strict=True))
     # Of one of two classes the more probable one is the answer: there is no limit to show.
-    return dict.fromkeys(labels, 0.5) if kind_of(spec).label_shape(spec) else {}
+    return dict.fromkeys(labels, 0.5) if spec.several else {}
 
 
 class AnsweringModel:

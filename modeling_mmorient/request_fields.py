@@ -190,12 +190,11 @@ def _label(where: str, spec: TaskSpec, value: Any) -> torch.Tensor:
         if not number or kind.impossible(spec, torch.tensor(float(value))):
             raise ValueError(f"{where} is {shown(value)}; give a number: {kind.possible_words(spec)}")
         return torch.tensor(float(value))
-    several = bool(kind.label_shape(spec))
     names = value if isinstance(value, list) else [value]
-    if isinstance(value, list) != several or not all(name in spec.labels for name in names):
-        form = "a list of labels" if several else "a label"
+    if isinstance(value, list) != spec.several or not all(name in spec.labels for name in names):
+        form = "a list of labels" if spec.several else "a label"
         raise ValueError(f"{where} is {shown(value)}; give {form} among {list(spec.labels)}")
-    if several:
+    if spec.several:
         return torch.tensor([label in names for label in spec.labels], dtype=kind.label_dtype)
     return torch.tensor(spec.labels.index(value), dtype=kind.label_dtype)
 

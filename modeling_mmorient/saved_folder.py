@@ -69,7 +69,8 @@ def save_whole(folder: Path, write: Callable[[Path], object], replaced: Callable
             staging.rename(folder / SAVED)
         except BaseException as error:
             shutil.rmtree(staging, ignore_errors=True)
-            if isinstance(error, SafetensorError):  # which names no file
+            # Neither safetensors nor a write that finds no room names a file.
+            if isinstance(error, SafetensorError) or (isinstance(error, OSError) and not error.filename):
                 raise OSError(
                     f"nothing was saved to {folder}, which holds what it held before ({error}): free some "
                     "space or get the permission, and save again."

@@ -57,6 +57,11 @@ class TaskSpec:
     def num_labels(self) -> int:
         return len(self.labels)
 
+    @property
+    def several(self) -> bool:
+        """Whether any number of the labels may hold for a row."""
+        return bool(TASK_KINDS[self.kind].label_shape(self))
+
     def to_dict(self) -> dict[str, Any]:
         """The long form, of JSON types only, with the fields that the task's kind has."""
         values = {"name": self.name, **{key: getattr(self, key) for key in _keys(TASK_KINDS[self.kind])}}

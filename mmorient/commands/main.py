@@ -20,6 +20,7 @@ COMMANDS = {
     "publish": "put a model on the Hub, with its card",
     "export": "write a model as an ONNX graph",
     "serve": "answer over HTTP",
+    "demo": "show a model in the browser",
 }
 HELP = "\n".join(
     [

@@ -1,6 +1,7 @@
 """Publish a run on the Hub: model, code, processor, card and files to serve it, in one commit.
 
     mmorient publish RUN --repo_id OWNER/NAME --license apache-2.0 [--private] [--references embeddings]
+        [--space OWNER/DEMO]
     mmorient publish RUN --license apache-2.0 --dry_run FOLDER
 
 Nothing of the training rows is published but, unless `--references` says otherwise, their embeddings and
@@ -34,6 +35,7 @@ def parse(argv: Sequence[str]) -> PublishingJob:
     parser.add_argument("--language", nargs="+", metavar="X", default=["en"], help=about["language"])
     parser.add_argument("--datasets", nargs="+", metavar="X", default=[], help=about["datasets"])
     parser.add_argument("--examples_from_training", action="store_true", help=about["examples_from_training"])
+    parser.add_argument("--space", metavar="X", help=about["space"])
     parser.add_argument("--replace", action="store_true", help=about["replace"])
     parser.add_argument("--message", metavar="X", default=PublishingJob.message, help=about["message"])
     try:

@@ -16,6 +16,7 @@ EXTRAS = {
     ),
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
     "serve": ("fastapi", "uvicorn"),
+    "demo": ("gradio",),
 }
 WIDTH = 110
 

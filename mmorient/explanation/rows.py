@@ -1,12 +1,12 @@
 """The rows that explanations are of, and the references that they name."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from mmorient.explanation.views import label_list
 from mmorient.kinds.cells import is_labelled
 from mmorient.tables.records import Record, Records
-from modeling_mmorient.explanation import NeighborExplanation
 from modeling_mmorient.task_kinds import kind_of
 from modeling_mmorient.task_specs import TaskSpec
 
@@ -35,21 +35,17 @@ class SplitRows:
         """The row of that name (its number, or `file:row` where the rows are of several files)."""
         return self._by_name.get(name)
 
-    def is_other(self, record: Record, neighbor: NeighborExplanation) -> bool:
+    def is_other(self, record: Record, labels: Mapping[str, str | Sequence[str]]) -> bool:
         """Whether a row has other labels than the reference of its name, and can hardly be that reference.
 
-        Tasks that only one of them is labelled for say nothing.
+        Args:
+            record: The row.
+            labels: Of the reference, by task. Tasks that only one of them is labelled for say nothing.
         """
         truth = self.truth(record)
-        known = {task: neighbor_labels(neighbor, task) for task in neighbor.labels}
+        known = {task: label_list(values) for task, values in labels.items()}
         return any(set(known[task]) != set(truth[task]) for task in known.keys() & truth.keys())
 
     @cached_property
     def _by_name(self) -> dict[str, Record]:
         return {record.row: record for record in self.records.rows}
-
-
-def neighbor_labels(neighbor: NeighborExplanation, task: str) -> list[str]:
-    """What is known of a neighbour for one task that it is labelled for."""
-    labels = neighbor.labels[task]
-    return [labels] if isinstance(labels, str) else list(labels)

@@ -52,6 +52,7 @@ class CardContent:
         examples: For the widget.
         plots: By task, paths in the repository.
         notes: What was not measured, and why.
+        space: The Space that shows the model; None: nobody made one.
     """
 
     repo_id: str
@@ -65,6 +66,7 @@ class CardContent:
     examples: Sequence[WidgetExample]
     plots: Mapping[str, Sequence[str]] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    space: str | None = None
 
     @property
     def split(self) -> str | None:
@@ -105,6 +107,7 @@ def _text(content: CardContent) -> str:
     return environment.get_template(CARD).render(
         card=content,
         repo=_Plain(content.repo_id),
+        space=_Plain(content.space or ""),
         tasks=[(name, KINDS[spec.kind], _answers(spec)) for name, spec in specs.items()],
         split=split,
         rescored=split in measured,

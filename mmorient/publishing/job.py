@@ -24,6 +24,8 @@ class PublishingJob:
         datasets: That the training rows come from, as the Hub or their authors call them.
         examples_from_training: Publish the report with its pictures and texts of training, validation and
             test rows, which may be personal or under copyright.
+        space: Also make or update this Space, OWNER/NAME, which shows the model in the browser. Its files lie
+            in `space/` of the repository in any case.
         replace: Replace files that somebody else changed or put there since the last publication.
         message: Of the commit.
 
@@ -40,6 +42,7 @@ class PublishingJob:
     language: Sequence[str] = ("en",)
     datasets: Sequence[str] = ()
     examples_from_training: bool = False
+    space: str | None = None
     replace: bool = False
     message: str = "Publish the model"
 

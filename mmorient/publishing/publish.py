@@ -3,13 +3,15 @@
 import json
 import shutil
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any
 
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
+from mmorient.demo.space import write_space
 from mmorient.files.loading_bars import without_loading_bars
 from mmorient.prediction.saved_models import load_saved_model
 from mmorient.publishing.card import CardContent, render_card
@@ -24,7 +26,7 @@ from mmorient.serving.files import serving_files
 from mmorient.tables.settings import TableSettings
 from modeling_mmorient import MMOrientForMultitaskClassification, __version__
 
-RESULTS, REPORT, PLOTS = "results.json", "report", "plots"
+RESULTS, REPORT, PLOTS, SPACE = "results.json", "report", "plots", "space"
 
 
 def publish(job: PublishingJob) -> str:
@@ -33,11 +35,11 @@ def publish(job: PublishingJob) -> str:
     Raises:
         ValueError: If the run cannot be published as asked, or the Hub refuses.
     """
-    if job.repo_id is not None:
+    for name, repo_id in (("repo_id", job.repo_id), ("space", job.space)):
         try:
-            validate_repo_id(job.repo_id)
+            validate_repo_id(repo_id or "unnamed")
         except HFValidationError as error:
-            raise ValueError(f"--repo_id is {job.repo_id!r}: {error}") from error
+            raise ValueError(f"--{name} is {repo_id!r}: {error}") from error
     if not job.run.is_dir():
         raise ValueError(f"there is no folder {job.run}: name the `output_dir` of a training run.")
     with TemporaryDirectory() as name:
@@ -51,8 +53,10 @@ def publish(job: PublishingJob) -> str:
             )
         else:
             assert job.repo_id is not None
-            where = upload(folder, job.repo_id, private=job.private, replace=job.replace, message=job.message)
-            said = f"published: {where}"
+            put = partial(upload, private=job.private, replace=job.replace, message=job.message)
+            said = f"published: {put(folder, job.repo_id)}"
+            if job.space is not None:
+                said += f"\nSpace: {put(folder / SPACE, job.space, repo_type='space')}"
     return "\n".join([*notes, said])
 
 
@@ -76,11 +80,15 @@ def write_repository(folder: Path, job: PublishingJob) -> list[str]:
         shutil.copyfile(source, folder / name)
     if results:
         (folder / RESULTS).write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    (folder / SPACE).mkdir()
+    write_space(folder / SPACE, job.name, job.license)
+    write_manifest(folder / SPACE, __version__)
     plots = _write_plots(folder, job.run, results)
     if job.examples_from_training and (job.run / REPORT).is_dir():
         shutil.copytree(job.run / REPORT, folder / REPORT)
     content = CardContent(
         repo_id=job.name,
+        space=job.space,
         license=job.license,
         language=job.language,
         datasets=job.datasets,
@@ -171,5 +179,13 @@ def _leave(folder: Path, target: Path) -> None:
         known = read_manifest(target / MANIFEST, str(target))
         if foreign := [name for name in repository_files(target) if name not in known]:
             raise ValueError(f"{target} holds files that no dry run wrote, {foreign}: name another folder.")
-        shutil.rmtree(target)
-    shutil.copytree(folder, target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        shutil.copytree(folder, beside / "new")
+        # A kill leaves the folder as it was, as it is to be, or not there: never a part of it.
+        if target.exists():
+            target.rename(beside / "old")
+        (beside / "new").rename(target)
+    finally:
+        shutil.rmtree(beside)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, RepoCard
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalTokenNotFoundError
 from huggingface_hub.hf_api import RepoFile
 
@@ -14,7 +14,9 @@ HUB_FILES = (".gitattributes",)
 CHANGED_MEANWHILE, REFUSED = 412, (401, 403)
 
 
-def upload(folder: Path, repo_id: str, *, private: bool, replace: bool, message: str) -> str:
+def upload(
+    folder: Path, repo_id: str, *, private: bool, replace: bool, message: str, repo_type: str = "model"
+) -> str:
     """Make a repository hold a folder's files, in one commit; its address.
 
     Files that the last publication put there and this one has not are deleted. All others stay.
@@ -25,6 +27,7 @@ def upload(folder: Path, repo_id: str, *, private: bool, replace: bool, message:
         private: Whether a new repository is private.
         replace: Also replace files that somebody else changed or put there.
         message: Of the commit.
+        repo_type: `model`, or `space`, which is a Gradio one.
 
     Raises:
         ValueError: If the Hub refuses, cannot be reached, or was changed meanwhile; or files of others would
@@ -32,17 +35,20 @@ def upload(folder: Path, repo_id: str, *, private: bool, replace: bool, message:
     """
     api = HfApi()
     try:
-        ModelCard.load(folder / "README.md").validate()
-        api.create_repo(repo_id, private=private, exist_ok=True)
-        head = str(api.model_info(repo_id).sha)
-        there = _files(api, repo_id, head)
-        ours = _last_publication(api, repo_id, head)
+        RepoCard.load(folder / "README.md").validate(repo_type)
+        sdk = "gradio" if repo_type == "space" else None
+        api.create_repo(repo_id, private=private, exist_ok=True, repo_type=repo_type, space_sdk=sdk)
+        head = str(api.repo_info(repo_id, repo_type=repo_type).sha)
+        there = _files(api, repo_id, repo_type, head)
+        ours = _last_publication(api, repo_id, repo_type, head)
         new = [*repository_files(folder), MANIFEST]
         if not replace:
             _check_ownership(repo_id, there, ours, new)
         added = [CommitOperationAdd(name, folder / name) for name in new]
         gone = [CommitOperationDelete(name) for name in sorted(ours.keys() & there.keys() - set(new))]
-        commit = api.create_commit(repo_id, [*added, *gone], commit_message=message, parent_commit=head)
+        commit = api.create_commit(
+            repo_id, [*added, *gone], commit_message=message, parent_commit=head, repo_type=repo_type
+        )
     except LocalTokenNotFoundError as error:
         raise ValueError(f"{repo_id} was not published: {error} Run `hf auth login`.") from error
     except HfHubHTTPError as error:
@@ -57,14 +63,14 @@ def upload(folder: Path, repo_id: str, *, private: bool, replace: bool, message:
     return f"{commit.repo_url} at {commit.oid}"
 
 
-def _files(api: HfApi, repo_id: str, revision: str) -> dict[str, RepoFile]:
-    tree = api.list_repo_tree(repo_id, recursive=True, revision=revision)
+def _files(api: HfApi, repo_id: str, repo_type: str, revision: str) -> dict[str, RepoFile]:
+    tree = api.list_repo_tree(repo_id, recursive=True, revision=revision, repo_type=repo_type)
     return {entry.path: entry for entry in tree if isinstance(entry, RepoFile)}
 
 
-def _last_publication(api: HfApi, repo_id: str, revision: str) -> dict[str, Published]:
+def _last_publication(api: HfApi, repo_id: str, repo_type: str, revision: str) -> dict[str, Published]:
     try:
-        path = api.hf_hub_download(repo_id, MANIFEST, revision=revision)
+        path = api.hf_hub_download(repo_id, MANIFEST, revision=revision, repo_type=repo_type)
     except EntryNotFoundError:
         return {}
     return read_manifest(Path(path), repo_id)

@@ -8,6 +8,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+# What pages call the relation graphs.
+GRAPHS = {"image": "Picture graph", "text": "Text graph"}
 # Of a name or a text, in characters: a page repeats some names a dozen times.
 MAX_LENGTH = 2000
 # Control characters, orders to turn the reading direction of what follows, halves of surrogate pairs (which

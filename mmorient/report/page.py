@@ -9,13 +9,12 @@ from markupsafe import Markup, escape
 
 from mmorient.kinds.reliability import CONFIDENCE_BINS
 from mmorient.report.charts import Chart, degree_chart, line_chart, reliability_chart
-from mmorient.report.environment import page_environment, showable
+from mmorient.report.environment import GRAPHS, page_environment, showable
 from mmorient.report.examples import THUMBNAIL_SIZE, show_row
 from mmorient.report.scatter import residual_chart, scatter_chart
 from mmorient.tables.records import Record
 
 TEMPLATE = Path(__file__).resolve().parent / "template"
-MODALITIES = {"image": "Picture graph", "text": "Text graph"}
 # Lines that one chart holds and a reader tells apart.
 MAX_LINES = 6
 
@@ -48,7 +47,7 @@ def render_page(numbers: Mapping[str, Any], rows: Sequence[Record]) -> str:
         learning=_learning_charts(numbers["curves"], tasks),
         task_charts=task_charts(numbers["splits"], tasks),
         graph_charts=_graph_charts(numbers["graphs"], numbers["curves"]),
-        modalities=MODALITIES,
+        modalities=GRAPHS,
         show_row=lambda index: show_row(rows[index]),
         thumbnail_size=THUMBNAIL_SIZE,
     )
@@ -86,14 +85,14 @@ def _learning_charts(logged: Mapping[str, Any], tasks: Sequence[str]) -> list[Ch
 
 def _graph_charts(graphs: Mapping[str, Any], logged: Mapping[str, Any]) -> list[Chart]:
     degrees = [
-        degree_chart(f"degrees-{number}-", f"{MODALITIES.get(modality, modality)}: degrees", graph)
+        degree_chart(f"degrees-{number}-", f"{GRAPHS.get(modality, modality)}: degrees", graph)
         for number, (modality, graph) in enumerate(graphs.items())
         if graph["rows"]
     ]
-    means = {name: f"{modality}_graph_mean_degree" for modality, name in MODALITIES.items()}
+    means = {name: f"{modality}_graph_mean_degree" for modality, name in GRAPHS.items()}
     shares = {
         f"{name}: {meaning}": f"{modality}_graph_{kind}_share"
-        for modality, name in MODALITIES.items()
+        for modality, name in GRAPHS.items()
         for kind, meaning in (("isolated", "isolated"), ("complete", "joined with all"))
     }
     courses = [

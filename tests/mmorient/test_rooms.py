@@ -17,7 +17,9 @@ FLOORS = (
     {"prediction"},
     {"scoring"},
     {"report", "serving"},
-    {"explanation", "export", "fitting", "publishing"},
+    {"explanation", "export", "fitting"},
+    {"demo"},
+    {"publishing"},
     {"commands"},
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

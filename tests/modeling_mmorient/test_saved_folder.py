@@ -1,5 +1,6 @@
 """Folders that hold one save, whatever happens while they are saved to."""
 
+import errno
 import json
 import os
 import re
@@ -57,6 +58,19 @@ def test_a_save_that_fails_leaves_nothing(tmp_path):
         save_whole(tmp_path, fails, nothing)
     assert texts(tmp_path) == dict.fromkeys(FILES, "old")
     assert len(list(tmp_path.iterdir())) == len(FILES)
+
+
+def test_a_disk_that_is_full_in_the_middle_of_a_write_is_named(tmp_path):
+    save_whole(tmp_path, write("old"), nothing)
+
+    def fails(staging):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # as a write does, which knows no name
+
+    with pytest.raises(
+        OSError, match=f"nothing was saved to {re.escape(str(tmp_path))}.*No space left.*free"
+    ):
+        save_whole(tmp_path, fails, nothing)
+    assert texts(tmp_path) == dict.fromkeys(FILES, "old")
 
 
 def test_a_library_s_error_gets_the_folder_s_name(tmp_path):

@@ -9,17 +9,9 @@ from typing import Any
 
 import pytest
 
-from mmorient.explanation.page import (
-    FIRST_NEIGHBORS,
-    MAX_LABELS,
-    MAX_NEIGHBORS,
-    MAX_WORDS,
-    MemePage,
-    index_entry,
-    render_index,
-    render_meme,
-)
+from mmorient.explanation.page import MemePage, index_entry, render_index, render_meme
 from mmorient.explanation.rows import SplitRows
+from mmorient.explanation.views import FIRST_NEIGHBORS, MAX_LABELS, MAX_NEIGHBORS, MAX_WORDS
 from mmorient.recipes.tasks import task_specs
 from mmorient.tables.records import Record, Records
 from modeling_mmorient.explanation import Explanation, NeighborExplanation, TaskExplanation

@@ -1,0 +1,1 @@
+"""Demo: a model in the browser, here or as a Space."""
