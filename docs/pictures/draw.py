@@ -2,20 +2,24 @@
 
     make quickstart && python docs/pictures/draw.py
 
-Needs Chromium. Writes `meme.png` (a meme with its answers), `report.png` and `explanation.png` here,
-each below 200 kB.
+Needs Chromium, and for the demo what `make browser` installs. Writes `meme.png` (a meme with its answers),
+`report.png`, `explanation.png` and `demo.png` here, each below 200 kB.
 """
 
 import argparse
 import base64
 import csv
+import os
 import shutil
 import subprocess
 import tempfile
+import time
+from contextlib import suppress
 from html import escape
 from pathlib import Path
 
 from PIL import Image
+from playwright.sync_api import Error, sync_playwright
 
 from mmorient.commands import explain
 from mmorient.prediction.saved_models import load_saved_model
@@ -54,6 +58,7 @@ def main() -> None:
         recipe = "training/recipes/quickstart.yaml"
         explain.main([arguments.model, folder, recipe, "--rows", meme["place"], "--split", "validation"])
         _screenshot(work / f"validation-{meme['place']}.html", 1200, 1510, "explanation")
+    _screenshot_demo(arguments.model, picture, meme["text"])
 
 
 def _find_meme(table: Path) -> dict[str, str]:
@@ -79,18 +84,59 @@ def _meme_page(picture: Path, answers: dict[str, Answer]) -> str:
     return f"<meta charset=utf-8><style>{STYLE}</style>{page}"
 
 
-def _screenshot(page: Path, width: int, height: int, name: str) -> None:
+def _screenshot_demo(model: str, picture: Path, text: str) -> None:
+    """The demo after a meme was answered, and taught to be otherwise."""
+    root, port = FOLDER.parents[1], 7899
+    command = [root / ".demo" / "bin" / "python", "-m", "mmorient.commands.demo", model, "--port", str(port)]
+    server = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(root)})
+    try:
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=_chromium(), args=["--no-sandbox"])
+            page = browser.new_page(viewport={"width": 1200, "height": 1180})
+            for _ in range(120):
+                with suppress(Error):
+                    page.goto(f"http://127.0.0.1:{port}")
+                    break
+                time.sleep(1)
+            page.set_input_files("input[type=file]", picture)
+            page.wait_for_selector("#picture img")
+            page.fill("#text textarea", text)
+            page.click("#answer")
+            page.wait_for_selector("#answers .bars")
+            page.click("#teaching button")
+            page.locator("#teaching input").first.click()
+            page.get_by_role("option", name="negative").click()
+            page.click("#teach")
+            page.wait_for_selector("#taught .changes")
+            page.wait_for_timeout(1000)
+            page.evaluate("scrollTo(0, 0)")
+            page.screenshot(path=FOLDER / "demo.png")
+    finally:
+        server.terminate()
+        server.wait()
+    _shrink(FOLDER / "demo.png")
+
+
+def _chromium() -> str:
     browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if browser is None:
         raise FileNotFoundError("there is no Chromium on the path: install it to draw the pictures.")
+    return browser
+
+
+def _screenshot(page: Path, width: int, height: int, name: str) -> None:
     output = FOLDER / f"{name}.png"
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--screenshot={output}"]
     subprocess.run(
-        [browser, *options, f"--window-size={width},{height}", page.resolve().as_uri()],
+        [_chromium(), *options, f"--window-size={width},{height}", page.resolve().as_uri()],
         check=True,
         capture_output=True,
         timeout=120,
     )
+    _shrink(output)
+
+
+def _shrink(output: Path) -> None:
     Image.open(output).convert("RGB").quantize(128).save(output, optimize=True)
     if (size := output.stat().st_size) > LARGEST:
         raise ValueError(f"{output} has {size} bytes, more than {LARGEST}: make its window smaller.")

@@ -1,4 +1,4 @@
-"""The Space in a browser, from its folder and its requirements alone; `make browser` installs what it needs."""
+"""The Space in a browser, from its folder and its requirements alone; `make browser` installs both."""
 
 import os
 import shutil

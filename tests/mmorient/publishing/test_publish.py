@@ -96,12 +96,13 @@ def test_a_repository_holds_what_a_stranger_needs_and_nothing_of_the_rows(
     }
     assert needed | {"references.json", "results.json", "tables.json", "handler.py"} <= files
     assert {"serving/server.py", "serving/requirements.txt", "serving/Dockerfile"} <= files
+    assert {"space/app.py", "space/README.md", "space/requirements.txt"} <= files
     # At the root, the public toolkit would install it and break.
     assert "requirements.txt" not in files
     assert {path.suffix for path in folder.rglob("*") if path.is_file()} <= {
-        *(".json", ".md", ".png", ".py", ".safetensors", ".svg", ".txt", "")
+        *(".css", ".j2", ".json", ".md", ".png", ".py", ".safetensors", ".svg", ".txt", "")
     }
-    assert not [name for name in files if re.search("splits|recipe|run.json|report|lock|checkpoint", name)]
+    assert not [name for name in files if re.search("splits|recipe|run.json|^report|lock|checkpoint", name)]
     everything = b"".join((folder / name).read_bytes() for name in files)
     digests = (finished / "splits.csv").read_text().splitlines()[1:]
     for secret in (str(finished.parent), *(line.rpartition(",")[2] for line in digests)):
@@ -124,6 +125,48 @@ def test_a_dry_run_replaces_its_own_folder_and_no_other(finished: Path, tmp_path
     (tmp_path / "other" / "mine.txt").write_text("mine")
     with pytest.raises(ValueError, match="other is not empty, and no dry run wrote it"):
         dry(finished, tmp_path / "other")
+
+
+def test_a_dry_run_that_ends_early_leaves_the_folder_as_it_was(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = dry(finished, tmp_path / "pub")
+    before = {name: (folder / name).read_bytes() for name in repository_files(folder)}
+    copy = shutil.copytree
+
+    def fails(source: Any, target: Any, *args: Any, **options: Any) -> Any:
+        if Path(target).name == "new":
+            copy(source / "space", target, *args, **options)
+            raise OSError("no space left on device")
+        return copy(source, target, *args, **options)
+
+    monkeypatch.setattr(shutil, "copytree", fails)
+    with pytest.raises(OSError, match="no space"):
+        dry(finished, folder)
+    assert {name: (folder / name).read_bytes() for name in repository_files(folder)} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["pub"]
+
+
+def test_a_space_is_published_beside_the_model(finished: Path, hub: LocalHub) -> None:
+    said = publish(job(finished, space="tester/demo")).splitlines()
+    assert said[-2].startswith("published: ") and said[-1].startswith("Space: ")
+    space = hub.repos["space", "tester/demo"]
+    assert len(space.commits) == 2
+    files = {path: blob.data for path, blob in space.commits[space.resolve("main")].items()}
+    beside = hub.files("tester/memes")
+    assert files == {
+        name.removeprefix("space/"): data for name, data in beside.items() if name.startswith("space/")
+    }
+    assert b'MODEL = "tester/memes"' in files["app.py"] and b"license: cc-by-4.0" in files["README.md"]
+    assert b"https://huggingface.co/spaces/tester/demo" in beside["README.md"]
+    # Again: its own files are replaced, others stay.
+    HfApi(endpoint=hub.endpoint, token="hf_local").upload_file(
+        path_or_fileobj=b"mine", path_in_repo="mine.txt", repo_id="tester/demo", repo_type="space"
+    )
+    publish(job(finished, space="tester/demo"))
+    assert space.commits[space.resolve("main")]["mine.txt"].data == b"mine"
+    with pytest.raises(ValueError, match="--space is 'a/b/c'"):
+        publish(job(finished, space="a/b/c"))
 
 
 def test_the_card_s_metadata_is_what_was_measured(finished: Path, tmp_path: Path) -> None:
