@@ -42,7 +42,7 @@ def task_numbers(predictions: TaskPredictions) -> dict[str, Any]:
 
 
 def graph_numbers(degrees: np.ndarray) -> dict[str, Any]:
-    """Health of one relation graph.
+    """Degree statistics of one relation graph.
 
     Args:
         degrees: Number of neighbours of each row that has the modality, itself not counted.

@@ -334,10 +334,10 @@ def test_internals_come_on_request_only(model, kind, make_inputs):
     features = model.encode(**inputs)
     torch.testing.assert_close(output.region_features, features.region_features)
     torch.testing.assert_close(output.token_features, features.token_features)
-    health = model.train()(**inputs, output_degree_statistics=True).degree_statistics
+    statistics = model.train()(**inputs, output_degree_statistics=True).degree_statistics
     model.eval()
-    assert set(health) == {"image", "text"}
-    assert health["image"].mean_degree >= 2
+    assert set(statistics) == {"image", "text"}
+    assert statistics["image"].mean_degree >= 2
 
 
 def test_nothing_is_batch_by_batch(model, kind, make_inputs, make_labels):
@@ -346,7 +346,7 @@ def test_nothing_is_batch_by_batch(model, kind, make_inputs, make_labels):
     output = model(**inputs, labels=make_labels(13), output_attentions=True, output_degree_statistics=True)
     model.eval()
     tensors = [output.loss, *output.logits.values(), output.region_attention, output.token_attention]
-    tensors += [value for health in output.degree_statistics.values() for value in vars(health).values()]
+    tensors += [value for statistics in output.degree_statistics.values() for value in vars(statistics).values()]
     assert all(list(tensor.shape).count(13) <= 1 for tensor in tensors)
 
 

@@ -223,25 +223,25 @@ def test_torch_scatter_is_used_where_it_is_installed():
     assert graph.use_scatter is installed
 
 
-def test_health_counts_over_the_rows_that_have_the_modality(form):
+def test_degree_statistics_counts_over_the_rows_that_have_the_modality(form):
     # Rows 0, 1, 2 point the same way, row 3 the other way, row 4 is missing.
     embeds = torch.tensor([[1.0, 0.0], [1.0, 0.1], [1.0, -0.1], [-1.0, 0.0], [1.0, 0.0]])
     present = torch.tensor([True, True, True, True, False])
-    health = degree_statistics(build_graph(embeds, present, 0.5, None, form), present)
-    assert health.mean_degree.item() == pytest.approx(6 / 4)
-    assert health.isolated_share.item() == pytest.approx(1 / 4)
-    assert health.complete_share.item() == 0.0
+    statistics = degree_statistics(build_graph(embeds, present, 0.5, None, form), present)
+    assert statistics.mean_degree.item() == pytest.approx(6 / 4)
+    assert statistics.isolated_share.item() == pytest.approx(1 / 4)
+    assert statistics.complete_share.item() == 0.0
     complete = degree_statistics(build_graph(embeds, present, -1.0, None, form), present)
     assert complete.isolated_share.item() == pytest.approx(0.0)
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])
-def test_health_of_few_rows(form, number):
+def test_degree_statistics_of_few_rows(form, number):
     present = torch.arange(4) < number
-    health = degree_statistics(build_graph(torch.ones(4, 2), present, None, 3, form), present)
+    statistics = degree_statistics(build_graph(torch.ones(4, 2), present, None, 3, form), present)
     expected = {0: (0.0, 0.0, 0.0), 1: (0.0, 1.0, 0.0), 2: (1.0, 0.0, 1.0)}[number]
     assert (
-        health.mean_degree.item(),
-        health.isolated_share.item(),
-        health.complete_share.item(),
+        statistics.mean_degree.item(),
+        statistics.isolated_share.item(),
+        statistics.complete_share.item(),
     ) == expected

@@ -39,10 +39,10 @@ def test_training_rows_become_the_references(tmp_path: Path) -> None:
     assert len(bank) == len(rows) and bank.notes == "training rows of train.csv"
     labels = model.config.task_specs["sentiment"].labels
     assert [labels[label] for label in bank.labels["sentiment"]] == [row["sentiment"] for row in rows]
-    for graph, health in model.reference_statistics().items():
+    for graph, statistics in model.reference_statistics().items():
         # Thresholds are those above which nine of ten have a neighbour.
         assert getattr(model.config, f"{graph}_threshold") is not None
-        assert 0.02 <= health.isolated_share <= 0.18
+        assert 0.02 <= statistics.isolated_share <= 0.18
 
     # An interrupted prediction does not go on with other references.
     before = model_fingerprint(model, processor)
