@@ -27,7 +27,7 @@ from transformers.utils import logging
 
 from mmorient.recipes.arguments import DataArguments
 from mmorient.tables import fingerprint_cache
-from mmorient.tables.near_pictures import MOST_PAIRS, NEAR_BITS, NEAR_CELLS, WORST_CELLS, near_pairs
+from mmorient.tables.near_images import MOST_PAIRS, NEAR_BITS, NEAR_CELLS, WORST_CELLS, near_pairs
 from mmorient.tables.splits import read_splits
 
 PLAIN_BLOCK = 1024
@@ -120,7 +120,7 @@ def measure_search(rows: int, compared: int) -> list[dict[str, Any]]:
 
 def measure_start(rows: int, side: int) -> dict[str, float]:
     """Seconds to read a table without kept fingerprints, while they are filled, and with them."""
-    # Pictures that were drawn just now would not be kept.
+    # Images that were drawn just now would not be kept.
     fingerprint_cache.SETTLED_NS = -1
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

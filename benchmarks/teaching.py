@@ -25,7 +25,7 @@ from mmorient.recipes.recipe import parse_recipe
 from mmorient.tables.records import Record
 from mmorient.tables.splits import checked_splits
 from modeling_mmorient.features import EncodedFeatures
-from modeling_mmorient.image_input import load_picture
+from modeling_mmorient.image_input import load_image
 from modeling_mmorient.task_kind import IGNORE_INDEX
 
 BATCH_ROWS = 64
@@ -35,7 +35,7 @@ def near_copy(row: Record) -> Record:
     """The same meme as somebody else would post it."""
     picture, text = row.image, row.text
     if picture is not None:
-        small = load_picture(picture)
+        small = load_image(picture)
         small = small.resize([max(1, round(0.8 * side)) for side in small.size], Image.Resampling.BILINEAR)
         file = io.BytesIO()
         ImageEnhance.Brightness(small).enhance(1.15).save(file, "JPEG", quality=50)

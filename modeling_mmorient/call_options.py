@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers import BatchFeature
 
-from .image_input import MAX_PIXELS, blank_picture, load_picture
+from .image_input import MAX_PIXELS, blank_image, load_image
 from .shown_values import shown
 from .text_input import read_text
 
@@ -53,7 +53,7 @@ def as_rows(name: str, value: Any, is_single: Callable[[Any], bool]) -> list[Any
     return list(value)
 
 
-def unwrap_pictures(pictures: list[Any] | None) -> list[Any] | None:
+def unwrap_images(pictures: list[Any] | None) -> list[Any] | None:
     """Accept a list of pictures per row, as is common in transformers, if it holds one or none.
 
     Raises:
@@ -107,7 +107,7 @@ def read_texts(texts: list[Any], clean: bool) -> list[str]:
     return read
 
 
-def encode_pictures(
+def encode_images(
     image_processor: Any, pictures: list[Any], options: dict[str, Any]
 ) -> dict[str, torch.Tensor]:
     """`pixel_values` of the rows' pictures, zeros for a missing one, and `image_present`.
@@ -128,13 +128,13 @@ def encode_pictures(
     pixels: list[torch.Tensor | None] = []
     for row, picture in enumerate(pictures):
         try:
-            loaded = None if picture is None else load_picture(picture, channels_first)
+            loaded = None if picture is None else load_image(picture, channels_first)
             pixels.append(None if loaded is None else _pixel_values(image_processor, loaded, options))
         except ValueError as error:
             raise ValueError(f"row {row}: {error}") from error
     reference = next((values for values in pixels if values is not None), None)
     if reference is None:  # only the image processor knows how large its pictures come out
-        reference = _pixel_values(image_processor, blank_picture(), options)
+        reference = _pixel_values(image_processor, blank_image(), options)
     for row, values in enumerate(pixels):
         if values is not None and values.shape != reference.shape:
             raise ValueError(

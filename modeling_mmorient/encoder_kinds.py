@@ -189,7 +189,7 @@ def text_positions(config: PretrainedConfig) -> int | None:
     return positions - (config.pad_token_id + 1) if config.model_type in OFFSET_KINDS else positions
 
 
-def picture_sides(config: PretrainedConfig) -> tuple[tuple[int, int], tuple[int, int] | None]:
+def image_sides(config: PretrainedConfig) -> tuple[tuple[int, int], tuple[int, int] | None]:
     """Least and largest (height, width) of the pictures that an encoder reads; None: no largest."""
     patch = getattr(config, "patch_size", 1)
     if config.model_type.removesuffix("_vision_model") in FIXED_SIZE_KINDS:

@@ -8,7 +8,7 @@ from torch import nn
 from transformers import MODEL_MAPPING, AutoModel, PretrainedConfig, PreTrainedModel
 
 from .configuration_mmorient import MMOrientConfig
-from .encoder_kinds import joint_prefix_tokens, picture_sides, text_positions, vision_prefix_tokens
+from .encoder_kinds import image_sides, joint_prefix_tokens, text_positions, vision_prefix_tokens
 from .feature_inputs import FeatureInputs, RawInputs, as_arguments, complete_features, masked_mean
 from .features import EncodedFeatures
 from .input_checks import (
@@ -143,7 +143,7 @@ class FeatureEncoders(nn.Module):
                 _check_tokens(name, ids, text_positions(encoder.config))
         vision = self.config.vision_config if self.joint is None else self.joint.config.vision_config
         if raw.pixel_values is not None and vision is not None:
-            _check_pictures(raw.pixel_values, vision.num_channels, *picture_sides(vision))
+            _check_images(raw.pixel_values, vision.num_channels, *image_sides(vision))
         arguments = as_arguments(raw, given)
         if not can_look(next(values for values in arguments.values() if values is not None)):
             for name in ("image_embeds", "text_embeds", "region_features", "token_features", "task_features"):
@@ -274,7 +274,7 @@ def _check_tokens(name: str, ids: torch.Tensor, positions: int | None) -> None:
         )
 
 
-def _check_pictures(
+def _check_images(
     pixels: torch.Tensor, channels: int, least: tuple[int, int], most: tuple[int, int] | None
 ) -> None:
     """That pictures (batch_size, channels, height, width) are such as the encoder reads."""

@@ -32,12 +32,12 @@ _ALPHA_MODES = {"RGBA", "RGBa", "LA", "La", "PA"}
 _WHITE = (255, 255, 255)
 
 
-def is_single_picture(images: Any) -> bool:
+def is_single_image(images: Any) -> bool:
     """Whether `images` is one picture rather than a sequence with one entry per row."""
     return isinstance(images, str | bytes | bytearray) or not isinstance(images, Sequence)
 
 
-def load_picture(value: Any, channels_first: bool | None = None) -> Image.Image:
+def load_image(value: Any, channels_first: bool | None = None) -> Image.Image:
     """Turn one picture of any supported form into an RGB picture that an image processor can take.
 
     - EXIF orientation is applied; of an animation (GIF, WebP, APNG) the first frame is taken.
@@ -63,7 +63,7 @@ def load_picture(value: Any, channels_first: bool | None = None) -> Image.Image:
         ValueError: `value` is of another type, is a URL, cannot be read, has more than
             `MAX_PIXELS` pixels, or is an array of the wrong shape, type or range.
     """
-    requires_backends(load_picture, "vision")
+    requires_backends(load_image, "vision")
     if isinstance(value, torch.Tensor):
         if value.is_meta or value.layout != torch.strided:
             raise ValueError(
@@ -195,7 +195,7 @@ def _from_array(array: np.ndarray, channels_first: bool) -> Image.Image:
 
 
 def _to_uint8(array: np.ndarray) -> np.ndarray:
-    """Values of an array picture to [0, 255]; `load_picture` says which ranges are understood."""
+    """Values of an array picture to [0, 255]; `load_image` says which ranges are understood."""
     if array.dtype == np.uint8:
         return array
     if array.dtype == np.bool_:
@@ -234,6 +234,6 @@ def _limit_aspect_ratio(picture: Image.Image) -> Image.Image:
     return page
 
 
-def blank_picture() -> Image.Image:
+def blank_image() -> Image.Image:
     """A small picture, for finding out what size an image processor hands on."""
     return Image.new("RGB", (32, 32), _WHITE)

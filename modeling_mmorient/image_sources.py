@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
 
-from .image_input import FORMATS, MAX_PIXELS, load_picture
+from .image_input import FORMATS, MAX_PIXELS, load_image
 
 try:
     from PIL import Image
@@ -54,7 +54,7 @@ def read_image(source: Any, limits: SourceLimits, paths: bool = True) -> Any:
 
     Args:
         source: A `str`: an `https://` address, a `data:` address with base64 in it, base64 alone, or the path
-            of a file; the `bytes` of an image file; or what `image_input.load_picture` takes (a PIL image, an
+            of a file; the `bytes` of an image file; or what `image_input.load_image` takes (a PIL image, an
             array, a `Path`).
         limits: For bytes, base64 and addresses.
         paths: Whether a file of this machine may be named. False where a stranger names the image.
@@ -71,11 +71,11 @@ def read_image(source: Any, limits: SourceLimits, paths: bool = True) -> Any:
     if isinstance(source, os.PathLike) and not paths:
         raise ValueError(f"a file of this machine cannot be named, got {str(source)!r:.80}; send the image")
     if not isinstance(source, str):
-        return load_picture(source)
+        return load_image(source)
     scheme = _SCHEME.match(source)
     if scheme is None:
         if paths and os.path.isfile(source):
-            return load_picture(source)
+            return load_image(source)
         return _decode(_from_base64(source, limits, paths), limits)
     name = (scheme[1] or scheme[2]).lower()
     if name == "data":
@@ -91,7 +91,7 @@ def _decode(data: bytes, limits: SourceLimits) -> Any:
     size = (0, 0)
     if Image is not None:
         Image.init()
-        with suppress(Exception):  # what is no image, `load_picture` says
+        with suppress(Exception):  # what is no image, `load_image` says
             known = [kind for kind in FORMATS if kind in Image.OPEN]
             with Image.open(io.BytesIO(data), formats=known) as opened:
                 size = opened.size
@@ -100,7 +100,7 @@ def _decode(data: bytes, limits: SourceLimits) -> Any:
             f"the image has {size[0]} x {size[1]} pixels, more than the limit of {limits.max_pixels}; scale "
             "it down"
         )
-    return load_picture(data)
+    return load_image(data)
 
 
 def _too_large(limits: SourceLimits) -> str:

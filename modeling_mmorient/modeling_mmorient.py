@@ -79,7 +79,7 @@ class MMOrientModel(MMOrientPreTrainedModel):
         missing in all rows.
 
         Args:
-            pixel_values: Pictures, (batch_size, channels, height, width).
+            pixel_values: Images, (batch_size, channels, height, width).
             input_ids, token_type_ids: Text for the text encoder, (batch_size, tokens).
             attention_mask: Its mask, and that of `token_features`, (batch_size, tokens), 1 = present.
             joint_input_ids, joint_attention_mask: Text for the joint encoder, (batch_size, joint_tokens).

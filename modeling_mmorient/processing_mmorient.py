@@ -9,21 +9,21 @@ import torch
 from transformers import AutoTokenizer, BatchFeature, PretrainedConfig, ProcessorMixin
 from transformers.image_utils import ImageInput
 
-# From its module, as in pretrained_parts.
+# From its module, as in pretrained_processors.
 from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
 from .call_options import (
     as_batch,
     as_rows,
     check_rows,
-    encode_pictures,
+    encode_images,
     merged_options,
     naming,
     read_texts,
-    unwrap_pictures,
+    unwrap_images,
 )
-from .image_input import is_single_picture
-from .pretrained_parts import load_config, load_image_processor, load_tokenizer
+from .image_input import is_single_image
+from .pretrained_processors import load_config, load_image_processor, load_tokenizer
 from .text_input import DEFAULT_TEXT_LENGTH, checked_length, tokenize
 
 PARTS = ("image_processor", "joint_tokenizer", "tokenizer")
@@ -118,7 +118,7 @@ class MMOrientProcessor(ProcessorMixin):
         """Prepare one row, or a batch of rows, each a picture, a text or both.
 
         Args:
-            images: A picture, or a list with one entry per row; see `image_input.load_picture` for
+            images: A picture, or a list with one entry per row; see `image_input.load_image` for
                 what a picture can be. None or an empty list stands for a missing picture.
             text: A text, or a list with one entry per row. None or text that is blank (also: after
                 cleaning) stands for a missing text.
@@ -139,7 +139,7 @@ class MMOrientProcessor(ProcessorMixin):
                 that is needed is missing; or a keyword is unknown, has a value that its part does not
                 take, or would change the number of rows.
         """
-        pictures = unwrap_pictures(as_rows("images", images, is_single_picture))
+        pictures = unwrap_images(as_rows("images", images, is_single_image))
         raw_texts = as_rows("text", text, lambda value: isinstance(value, str))
         texts = None if raw_texts is None else read_texts(raw_texts, self.clean_text)
         check_rows(pictures, texts)
@@ -148,7 +148,7 @@ class MMOrientProcessor(ProcessorMixin):
         return_tensors = options["images_kwargs"].pop("return_tensors", None) or return_tensors
         data: dict[str, Any] = {}
         if pictures is not None:
-            data.update(encode_pictures(self.image_processor, pictures, options["images_kwargs"]))
+            data.update(encode_images(self.image_processor, pictures, options["images_kwargs"]))
         if texts is not None:
             data.update(self._encode_texts(texts, options["text_kwargs"]))
         with naming("the tokenizer (text_kwargs)", options["text_kwargs"]):  # of texts that are not padded

@@ -5,7 +5,7 @@
                                [--batch_size 64] [--device cuda]
 
 OUTPUT (`.csv` or `.parquet`) has the rows of TABLE in their order, all of its columns, and beside them for
-each task `predicted.{task}` and `probability.{task}.{label}`, and `is_reference` and `error`. Pictures that
+each task `predicted.{task}` and `probability.{task}.{label}`, and `is_reference` and `error`. Images that
 TABLE holds whole are left out. A row that cannot be predicted (a malformed line, a picture that cannot be
 read, neither picture nor text, logits that are not numbers) says so in `error` and is empty in the other new
 columns; it stops nothing, and the exit status is 0. A label of a multi-label task is predicted where its
@@ -16,7 +16,7 @@ TABLE is read as the recipe read its tables (columns, `allow`, delimiter, encodi
 says how (`tables.json`); the command line wins. `is_reference` marks rows that are references of the model:
 it knows their labels. `--split` predicts the rows of TABLE that the run had in one split.
 
-The table is read some rows at a time, whatever its length. What is finished is kept in `OUTPUT.parts`:
+The table is read some rows at a time, whatever its length. What is finished is kept in `OUTPUT.chunks`:
 started again with the same arguments, an interrupted run goes on there, and the output is the same to the
 byte, as long as the pictures stay as they are. Under `accelerate launch` the processes share the work."""
 
@@ -37,7 +37,7 @@ def parse(argv: Sequence[str]) -> PredictionJob:
     parser = command_parser(
         "predict",
         "Predict every row of a table with a saved model. Rows that cannot be predicted say why in the "
-        "output's column `error`. Pictures that the table holds whole are left out of the output. An "
+        "output's column `error`. Images that the table holds whole are left out of the output. An "
         "interrupted run goes on where it stopped. Columns, problems to allow, delimiter and encoding that "
         "are not given are as in the model's recipe.",
     )

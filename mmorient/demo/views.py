@@ -9,12 +9,12 @@ from markupsafe import Markup
 import mmorient.explanation
 import mmorient.report
 from mmorient.demo.visits import Answered, Taught, Visit
-from mmorient.explanation.heat import legend_gradient, picture_uri
+from mmorient.explanation.heat import image_uri, legend_gradient
 from mmorient.explanation.views import (
     FILTERS,
     graph_view,
+    image_view,
     label_list,
-    picture_view,
     task_view,
     words_view,
 )
@@ -65,7 +65,7 @@ def show_why(answered: Answered, specs: Mapping[str, Any], visit: Visit, image_p
 
     return _render(
         "why.html.j2",
-        picture=picture_view(answered.picture, explanation["region_attention"], image_processor),
+        picture=image_view(answered.picture, explanation["region_attention"], image_processor),
         words=words_view(explanation["words"], answered.text),
         text=answered.text,
         gradient=legend_gradient(),
@@ -108,7 +108,7 @@ def _taught_view(taught: Taught) -> dict[str, Any]:
     if taught.picture is not None:
         small = taught.picture.copy()
         small.thumbnail((THUMBNAIL_SIZE, THUMBNAIL_SIZE))
-        thumbnail = picture_uri(small)
+        thumbnail = image_uri(small)
     return {
         "id": taught.id,
         "thumbnail": thumbnail,

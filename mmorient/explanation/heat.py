@@ -85,7 +85,7 @@ def legend_gradient() -> str:
     return f"linear-gradient(to right, {', '.join(steps)})"
 
 
-def seen_picture(image_processor: Any, picture: Image.Image) -> Image.Image:
+def seen_image(image_processor: Any, picture: Image.Image) -> Image.Image:
     """What of a picture the model sees: all of it, or what an image processor that cuts borders off leaves.
 
     The grid of regions covers that part alone. (`MMOrientProcessor.from_backbones` cuts nothing off.)
@@ -105,7 +105,7 @@ def scaled(picture: Image.Image) -> Image.Image:
     return picture.resize((width, height), Image.Resampling.LANCZOS)
 
 
-def picture_uri(picture: Image.Image) -> str:
+def image_uri(picture: Image.Image) -> str:
     """A picture as a `data:` URI of a JPEG."""
     file = io.BytesIO()
     picture.save(file, "JPEG", quality=80, optimize=True)

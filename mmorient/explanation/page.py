@@ -7,13 +7,13 @@ from typing import Any
 
 from mmorient.explanation.heat import legend_gradient
 from mmorient.explanation.rows import SplitRows
-from mmorient.explanation.views import FILTERS, answer_view, graph_view, picture_view, task_view, words_view
+from mmorient.explanation.views import FILTERS, answer_view, graph_view, image_view, task_view, words_view
 from mmorient.report.environment import page_environment
 from mmorient.report.examples import show_row
 from mmorient.report.page import TEMPLATE as REPORT_TEMPLATE
 from mmorient.tables.records import Record
 from modeling_mmorient.explanation import Explanation, TaskExplanation
-from modeling_mmorient.image_input import load_picture
+from modeling_mmorient.image_input import load_image
 from modeling_mmorient.task_kinds import kind_of
 from modeling_mmorient.task_specs import TaskSpec
 
@@ -56,7 +56,7 @@ def render_meme(
         ValueError: If the picture cannot be read.
     """
     explanation, record = asdict(page.explanation), page.record
-    picture = None if record.image is None else load_picture(record.image)
+    picture = None if record.image is None else load_image(record.image)
     graphs = [
         graph_view(graph, explanation, lambda neighbor: _shown_reference(neighbor, references))
         for graph in explanation["neighbors"]
@@ -66,7 +66,7 @@ def render_meme(
         page=page,
         before=before,
         after=after,
-        picture=picture_view(picture, explanation["region_attention"], image_processor),
+        picture=image_view(picture, explanation["region_attention"], image_processor),
         words=words_view(explanation["words"], record.text),
         tasks=[_task_view(task, page) for task in page.explanation.tasks.values()],
         graphs=graphs,

@@ -5,7 +5,7 @@ from typing import Any
 
 from PIL import Image
 
-from mmorient.explanation.heat import describe_heat, draw_heat, heat, picture_uri, scaled, seen_picture
+from mmorient.explanation.heat import describe_heat, draw_heat, heat, image_uri, scaled, seen_image
 from mmorient.report.environment import GRAPHS
 
 # A task with more labels shows the most probable ones; a table below has all of them.
@@ -18,21 +18,21 @@ MAX_NEIGHBORS = 32
 MAX_WORDS = 20
 
 
-def picture_view(
+def image_view(
     picture: Image.Image | None, attention: Sequence[Sequence[float]] | None, image_processor: Any
 ) -> dict[str, Any] | None:
     """A picture, and where the attention lies on it; None without a picture."""
     if picture is None:
         return None
-    view = {"plain": picture_uri(scaled(picture)), "heat": None}
+    view = {"plain": image_uri(scaled(picture)), "heat": None}
     if attention is None:
         return view
     found = heat(attention)
-    drawn = draw_heat(scaled(seen_picture(image_processor, picture)), found.levels)
+    drawn = draw_heat(scaled(seen_image(image_processor, picture)), found.levels)
     grid = f"{len(attention)} × {len(attention[0])}"
     return {
         **view,
-        "heat": picture_uri(drawn),
+        "heat": image_uri(drawn),
         "where": describe_heat(attention),
         "scale": found,
         "grid": grid,

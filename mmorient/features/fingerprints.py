@@ -94,7 +94,7 @@ def row_keys(records: Iterable[Record], table: str) -> list[bytes]:
     for record in records:
         image = record.image
         try:
-            picture = None if image is None else _picture_digest(image)
+            picture = None if image is None else _image_digest(image)
         except OSError as error:
             raise ValueError(
                 f"row {record.row} of the {table} rows: cannot read its picture: {error}"
@@ -103,7 +103,7 @@ def row_keys(records: Iterable[Record], table: str) -> list[bytes]:
     return keys
 
 
-def _picture_digest(picture: str | bytes) -> str:
+def _image_digest(picture: str | bytes) -> str:
     if isinstance(picture, bytes):
         return hashlib.sha256(picture).hexdigest()
     with open(picture, "rb") as file:

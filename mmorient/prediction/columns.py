@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from mmorient.kinds.kinds import toolkit_kind
 from mmorient.prediction.predictor import Predictions
-from mmorient.tables.pictures import PICTURE_FIELDS, holds_bytes
+from mmorient.tables.images import IMAGE_FIELDS, holds_bytes
 from mmorient.tables.problems import TableError
 from mmorient.tables.stream import TableStream
 from mmorient.tables.table import Table
@@ -36,7 +36,7 @@ class OutputColumns:
       true or false; empty where the row has no prediction.
     - `error`: why a row has no prediction; empty where it has one.
 
-    Pictures that the input holds whole, and other bytes, are left out; of pictures as `datasets` stores
+    Images that the input holds whole, and other bytes, are left out; of pictures as `datasets` stores
     them the path stays. Records, and values whose kind varies from line to line, become JSON.
 
     Args:
@@ -91,7 +91,7 @@ class OutputColumns:
     def _input_fields(self, stream: TableStream) -> list[tuple[str, pa.DataType]]:
         if stream.schema is not None:
             kept = {
-                field.name: pa.string() if _is_picture(field.type) else field.type for field in stream.schema
+                field.name: pa.string() if _is_image(field.type) else field.type for field in stream.schema
             }
             kept = {name: kind for name, kind in kept.items() if not has_bytes(kind)}
         elif self.as_text:
@@ -106,7 +106,7 @@ class OutputColumns:
     def _input(self, table: Table, name: str) -> Any:
         values = table.columns[name]
         if isinstance(values, pa.ChunkedArray):
-            if _is_picture(values.type):
+            if _is_image(values.type):
                 return pc.struct_field(values, "path").cast(pa.string())
             return [_text_cell(cell) for cell in table.cells(name)] if self.as_text else values
         if self.as_text:
@@ -117,10 +117,10 @@ class OutputColumns:
         return _fractions(cells) if "double" in str(self.schema.field(name).type) else cells
 
 
-def _is_picture(kind: pa.DataType) -> bool:
+def _is_image(kind: pa.DataType) -> bool:
     if not pa.types.is_struct(kind):
         return False
-    return {kind.field(index).name for index in range(kind.num_fields)} == PICTURE_FIELDS
+    return {kind.field(index).name for index in range(kind.num_fields)} == IMAGE_FIELDS
 
 
 def has_bytes(kind: pa.DataType) -> bool:

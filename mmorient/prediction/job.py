@@ -25,7 +25,7 @@ class PredictionJob:
         split: Only the rows of the table that the run had in this split.
         batch_size: Rows at a time.
         device: Such as cpu or cuda:1. None: a GPU if there is one.
-        restart: Discard the output and the parts of an earlier run.
+        restart: Discard the output and the chunks of an earlier run.
 
     Raises:
         ValueError: If the batch size is below 1, or columns are named beside a split.

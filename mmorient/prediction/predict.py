@@ -10,10 +10,10 @@ from accelerate import PartialState
 from tqdm.auto import tqdm
 
 from mmorient.features.fingerprints import model_fingerprint
+from mmorient.prediction.chunks import ChunkFolder, ChunkNote
 from mmorient.prediction.columns import OutputColumns
 from mmorient.prediction.job import PredictionJob
 from mmorient.prediction.known_references import KnownReferences, known_references
-from mmorient.prediction.parts import PartFolder, PartNote
 from mmorient.prediction.predictor import Predictor
 from mmorient.prediction.saved_models import find_model, load_saved_model
 from mmorient.prediction.sources import Source, open_source
@@ -36,14 +36,14 @@ def predict(job: PredictionJob) -> str:
     """
     state = PartialState()
     device = state.device if job.device is None else _device(job.device)
-    parts = PartFolder(job.output)
+    chunks = ChunkFolder(job.output)
     settings = TableSettings.load(job.model, **find_model(job.model))
     source = open_source(job, settings)
     stream, columns = source.stream, source.columns
     model, processor = load_saved_model(job.model)
     if model.config.task_feature_dim:
         raise ValueError(f"{job.model!r} needs task features, and a table holds pictures and texts alone.")
-    output = OutputColumns(stream, model.config.task_specs, parts.as_text)
+    output = OutputColumns(stream, model.config.task_specs, chunks.as_text)
     rows = stream.count_rows()
     if not rows:
         raise TableError(f"{stream.name} has no rows: give a table with some.")
@@ -63,42 +63,42 @@ def predict(job: PredictionJob) -> str:
     predictor = Predictor(model.to(device), processor, columns, source.allow, job.batch_size, references)
     if not state.is_main_process:
         state.wait_for_everyone()
-        _predict_parts(source, predictor, output, parts, rows, state)
+        _predict_chunks(source, predictor, output, chunks, rows, state)
         state.wait_for_everyone()
         return ""
-    with parts.opened(identity, job.restart):
+    with chunks.opened(identity, job.restart):
         state.wait_for_everyone()
-        count = _predict_parts(source, predictor, output, parts, rows, state)
+        count = _predict_chunks(source, predictor, output, chunks, rows, state)
         state.wait_for_everyone()
-        note = parts.join(count, output.schema)
+        note = chunks.join(count, output.schema)
     return _summary(note, references, job.output)
 
 
-def _predict_parts(
+def _predict_chunks(
     source: Source,
     predictor: Predictor,
     output: OutputColumns,
-    parts: PartFolder,
+    chunks: ChunkFolder,
     rows: int,
     state: PartialState,
 ) -> int:
-    """Write the parts that are not there, of every process its share; the number of all parts."""
+    """Write the chunks that are not there, of every process its share; the number of all chunks."""
     start, errors, index = 0, 0, -1
     with tqdm(desc="predictions", unit="row", total=rows, disable=not state.is_main_process) as bar:
         for index, chunk in enumerate(source.stream.chunks(CHUNK_ROWS)):
             size = len(chunk.numbers)
-            note = parts.find(index, start, size)
+            note = chunks.find(index, start, size)
             if note is None and index % state.num_processes == state.process_index:
                 table = as_table(source.stream, chunk)
                 predictions = predictor(table, source.digests)
-                note = PartNote(
+                note = ChunkNote(
                     start,
                     size,
                     predictions.count_errors(),
-                    predictions.count_without_picture(),
+                    predictions.count_without_image(),
                     int(predictions.is_reference.sum()),
                 )
-                parts.write(index, output.build(table, predictions), note)
+                chunks.write(index, output.build(table, predictions), note)
             start += size
             errors += sum(note.errors.values()) if note is not None else 0
             bar.set_postfix(errors=errors, refresh=False)
@@ -131,7 +131,7 @@ def _digest_of(values: Iterable[str] | Mapping[str, str] | None) -> str | None:
     return hashlib.sha256(json.dumps(pairs).encode()).hexdigest()
 
 
-def _summary(note: PartNote, references: KnownReferences, output: Path) -> str:
+def _summary(note: ChunkNote, references: KnownReferences, output: Path) -> str:
     wrong = sum(note.errors.values())
     kinds = f" ({_counted(note.errors)})" if wrong else ""
     lines = [f"{note.rows} rows, {note.rows - wrong} predicted, {wrong} errors{kinds}: {output}"]

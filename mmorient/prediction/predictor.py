@@ -51,7 +51,7 @@ class Predictions:
         """Number of errors by what a person calls their kind."""
         return Counter(ROW_PROBLEMS[error.kind] for error in self.errors.values())
 
-    def count_without_picture(self) -> Counter[str]:
+    def count_without_image(self) -> Counter[str]:
         """Number of rows that are answered from their text alone though they name a picture, by reason."""
         return Counter(reason for row, reason in self.without_picture.items() if row not in self.errors)
 

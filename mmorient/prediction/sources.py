@@ -10,7 +10,7 @@ from mmorient.prediction.columns import has_bytes
 from mmorient.prediction.job import NO_COLUMN, PredictionJob
 from mmorient.tables.arrow import HUB_PREFIX
 from mmorient.tables.chunks import Chunk, Column, TableStream
-from mmorient.tables.pictures import other_fields
+from mmorient.tables.images import other_fields
 from mmorient.tables.problems import TableError
 from mmorient.tables.records import RecordColumns
 from mmorient.tables.settings import TableSettings
@@ -92,8 +92,8 @@ def _columns(job: PredictionJob, settings: TableSettings, stream: TableStream) -
         raise TableError(
             f"{stream.name}: column {image!r} holds records of {fields}: give file names or pictures."
         )
-    holds_pictures = stored is not None and has_bytes(stored)
-    if image is not None and not holds_pictures and not folder.is_dir():
+    holds_images = stored is not None and has_bytes(stored)
+    if image is not None and not holds_images and not folder.is_dir():
         raise ValueError(f"no picture folder at {folder}: set --image_dir, or --image_column {NO_COLUMN}.")
     return RecordColumns(image, folder, text)
 

@@ -10,7 +10,7 @@ import numpy as np
 from mmorient.kinds.kinds import toolkit_kind
 from mmorient.scoring.task_predictions import TaskPredictions, labelled_rows
 from mmorient.tables.records import Record
-from modeling_mmorient.image_input import load_picture
+from modeling_mmorient.image_input import load_image
 from modeling_mmorient.task_kinds import kind_of
 
 # Longest side of a thumbnail in pixels, and longest text in characters.
@@ -93,7 +93,7 @@ def show_row(record: Record) -> dict[str, Any]:
 def thumbnail(source: Any) -> str | None:
     """A picture as a `data:` URI of a small JPEG; None where it cannot be read."""
     try:
-        picture = load_picture(source)
+        picture = load_image(source)
         picture.thumbnail((THUMBNAIL_SIZE, THUMBNAIL_SIZE))
         file = io.BytesIO()
         picture.save(file, "JPEG", quality=75, optimize=True)

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from mmorient.kinds.cells import spelling
 from mmorient.tables.chunks import TableStream
-from mmorient.tables.pictures import PICTURE_FIELDS, holds_bytes
+from mmorient.tables.images import IMAGE_FIELDS, holds_bytes
 from mmorient.tables.table import Table, as_table
 
 READ_ROWS = 1024
@@ -105,7 +105,7 @@ def summarise(stream: TableStream) -> list[ColumnSummary]:
     Raises:
         TableError: If the file is damaged beyond single rows.
     """
-    summaries = [ColumnSummary(name, pictures=_holds_pictures(stream, name)) for name in stream.column_names]
+    summaries = [ColumnSummary(name, pictures=_holds_images(stream, name)) for name in stream.column_names]
     for chunk in stream.chunks(READ_ROWS):
         table = as_table(stream, chunk)
         good = [row for row in range(len(table)) if row not in chunk.malformed]
@@ -122,12 +122,12 @@ def _count(summary: ColumnSummary, table: Table) -> None:
         summary.add(cell)
 
 
-def _holds_pictures(stream: TableStream, name: str) -> bool:
+def _holds_images(stream: TableStream, name: str) -> bool:
     if stream.schema is None:
         return False
     kind = stream.schema.field(name).type
     if pa.types.is_struct(kind):
-        return {kind.field(index).name for index in range(kind.num_fields)} == PICTURE_FIELDS
+        return {kind.field(index).name for index in range(kind.num_fields)} == IMAGE_FIELDS
     return bool(holds_bytes(kind))
 
 

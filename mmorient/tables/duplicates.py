@@ -7,8 +7,8 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from mmorient.tables.near_pictures import NearPictures, Pair
-from mmorient.tables.picture_fingerprints import Fingerprint
+from mmorient.tables.image_fingerprints import Fingerprint
+from mmorient.tables.near_images import NearImages, Pair
 
 DUPLICATE_KINDS = ("same picture", "near picture", "same text", "near text")
 
@@ -25,7 +25,7 @@ def normalized_text(text: str) -> str:
 def find_duplicates(
     fingerprints: Sequence[Fingerprint | None],
     texts: Sequence[str | None],
-    near: NearPictures | None = None,
+    near: NearImages | None = None,
 ) -> dict[str, list[Pair]]:
     """Pairs of rows that are duplicates, by kind.
 
@@ -43,7 +43,7 @@ def find_duplicates(
     typed = [None if text is None else normalized_text(text) for text in texts]
     return {
         "same picture": _equal(pictures),
-        "near picture": (near or NearPictures(fingerprints)).among(fingerprints),
+        "near picture": (near or NearImages(fingerprints)).among(fingerprints),
         "same text": _equal(spoken),
         "near text": _equal(typed, spoken),
     }

@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from transformers.utils import logging
 
 from mmorient.files.whole_files import whole_file
-from mmorient.tables.picture_fingerprints import RECORD_BYTES, Fingerprint, file_digest, fingerprint
+from mmorient.tables.image_fingerprints import RECORD_BYTES, Fingerprint, file_digest, fingerprint
 
 logger = logging.get_logger(__name__)
 
@@ -55,7 +55,7 @@ class FingerprintCache:
             source: Its path, or its file's bytes.
 
         Raises:
-            OSError, ValueError: As in `picture_fingerprints.fingerprint`. Such pictures are not kept.
+            OSError, ValueError: As in `image_fingerprints.fingerprint`. Such pictures are not kept.
         """
         key, settled = _key(source)
         record = self._used.get(key) or self._passing.get(key) or self._stored.get(key)

@@ -41,7 +41,7 @@ def table_file(table: Any, folder: Path) -> Path:
         )
     folder.mkdir(parents=True, exist_ok=True)
     sink = io.BytesIO()
-    # Pictures that the rows name go into the file: they need not be in one folder.
+    # Images that the rows name go into the file: they need not be in one folder.
     rows = embed_table_storage(table.with_format("arrow")[:].cast(table.features.arrow_schema))
     pq.write_table(rows.replace_schema_metadata(table.features.arrow_schema.metadata), sink)
     content = sink.getvalue()

@@ -19,9 +19,9 @@ from mmorient.kinds.cells import Label
 from mmorient.recipes.arguments import DataArguments
 from mmorient.recipes.tasks import task_specs
 from mmorient.tables.fingerprint_cache import FingerprintCache
+from mmorient.tables.image_fingerprints import Fingerprint
+from mmorient.tables.images import Images, read_images
 from mmorient.tables.labels import LabelColumn, read_labels
-from mmorient.tables.picture_fingerprints import Fingerprint
-from mmorient.tables.pictures import Pictures, read_pictures
 from mmorient.tables.problems import Problem, RowProblem
 from mmorient.tables.table import Table, tell_apart
 from modeling_mmorient.text_input import read_text
@@ -116,7 +116,7 @@ def read_records(
     Args:
         table: The rows; `problems` of it, such as malformed rows, are among the records' too.
         columns: Where they have what.
-        known: Reads the pictures, see [`read_pictures`]. None: they are looked for, and not read.
+        known: Reads the pictures, see [`read_images`]. None: they are looked for, and not read.
         cleaned: Whether the processor cleans texts: what cleaning leaves nothing of is no text.
 
     Raises:
@@ -124,9 +124,9 @@ def read_records(
     """
     count = len(table)
     texts, invalid = read_texts(table, columns.text)
-    pictures = Pictures([None] * count, [None] * count, [])
+    pictures = Images([None] * count, [None] * count, [])
     if columns.image is not None:
-        pictures = read_pictures(table, columns.image, columns.image_dir, known)
+        pictures = read_images(table, columns.image, columns.image_dir, known)
     specs = task_specs(columns.tasks) if columns.tasks else {}
     labels = {name: read_labels(table, spec, columns.tasks[name]) for name, spec in specs.items()}
     problems = [*table.problems, *invalid, *pictures.problems]

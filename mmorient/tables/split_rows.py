@@ -20,7 +20,7 @@ from pathlib import Path
 
 from mmorient.files.kept_at_home import keep_at_home
 from mmorient.files.whole_files import write_text
-from mmorient.tables.picture_fingerprints import file_digest
+from mmorient.tables.image_fingerprints import file_digest
 from mmorient.tables.records import Record, Records
 from mmorient.tables.stream import HUB_PREFIX
 from mmorient.tables.table import Table
@@ -51,7 +51,7 @@ def content_digest(picture: bytes | None, text: str | None) -> str:
     """SHA-256, in hexadecimal digits, of a row's picture and text, wherever they are stored.
 
     Args:
-        picture: `picture_fingerprints.file_digest` of the picture's file; None where the row has no picture.
+        picture: `image_fingerprints.file_digest` of the picture's file; None where the row has no picture.
         text: As read; None where the row has none.
     """
     content = [None if picture is None else picture.hex(), text]

@@ -14,7 +14,7 @@ from mmorient.recipes.split_names import SPLITS
 from mmorient.recipes.tasks import task_specs
 from mmorient.tables.duplicates import DUPLICATE_KINDS, Pair, find_duplicates, group_rows
 from mmorient.tables.fingerprint_cache import kept_fingerprints
-from mmorient.tables.near_pictures import NearPictures
+from mmorient.tables.near_images import NearImages
 from mmorient.tables.problems import (
     Problem,
     RowProblem,
@@ -125,7 +125,7 @@ def read_splits(data: DataArguments, seed: int, cache: str | Path | None = None)
         }
     given = {name: join_records(several) for name, several in read.items()}
     # Once, for every choice of rows below.
-    near = NearPictures(record.fingerprint for records in given.values() for record in records.rows)
+    near = NearImages(record.fingerprint for records in given.values() for record in records.rows)
     # A table that is divided by a column has its malformed rows in every split.
     problems = list(dict.fromkeys(problem for records in given.values() for problem in records.problems))
     sources = {
@@ -149,7 +149,7 @@ def read_splits(data: DataArguments, seed: int, cache: str | Path | None = None)
 
 
 def hold_out(
-    records: Records, specs: dict[str, TaskSpec], share: float, seed: int, near: NearPictures
+    records: Records, specs: dict[str, TaskSpec], share: float, seed: int, near: NearImages
 ) -> tuple[list[int], list[int]]:
     """Rows to train on and rows to hold out.
 

@@ -26,7 +26,7 @@ from mmorient.features.shards import find_rows, remove_damaged
 from mmorient.files.disk_failures import explained_failures
 from mmorient.tables import fingerprint_cache
 from mmorient.tables.fingerprint_cache import FILE, LOCK, kept_fingerprints
-from mmorient.tables.picture_fingerprints import fingerprint
+from mmorient.tables.image_fingerprints import fingerprint
 from mmorient.tables.records import Record
 from tests.mmorient.conftest import draw
 from tests.mmorient.features.test_feature_cache import TASKS, TEXTS, make_processor, make_table

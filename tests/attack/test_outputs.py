@@ -1,4 +1,4 @@
-"""Damage to what commands leave: predictions and their parts, results, and the list of a run's splits."""
+"""Damage to what commands leave: predictions and their chunks, results, and the list of a run's splits."""
 
 import functools
 import json
@@ -17,7 +17,7 @@ from small_runs import Runs, quick_runs  # noqa: F401 (a fixture)
 import mmorient.commands.predict
 import mmorient.commands.score
 import mmorient.prediction.predict
-from mmorient.prediction.parts import PartFolder
+from mmorient.prediction.chunks import ChunkFolder
 from mmorient.prediction.saved_models import load_saved_model
 from tests.mmorient.predicting import TASKS, read_output, save_model, text_table
 
@@ -25,7 +25,7 @@ Attack = Callable[[Iterable[Case]], None]
 
 
 class Predictions:
-    """A prediction whose parts are all there, and not yet its output.
+    """A prediction whose chunks are all there, and not yet its output.
 
     Args:
         folder: For the model, its table and outputs.
@@ -39,26 +39,26 @@ class Predictions:
             mmorient.commands.predict.main(self.arguments(folder / f"whole.{kind}"))
             self.expected[kind] = (folder / f"whole.{kind}").read_bytes()
             with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-                patch.setattr(PartFolder, "join", interrupt)
+                patch.setattr(ChunkFolder, "join", interrupt)
                 mmorient.commands.predict.main(self.arguments(folder / f"begun.{kind}"))
 
     def arguments(self, output: Path) -> list[str]:
         return [self.model, self.table, str(output), *self.options]
 
     def go_on(self, kind: str, seed: int, change: Callable[[Path], object]) -> None:
-        """Changes the parts, goes on, and where that is refused, starts anew."""
+        """Changes the chunks, goes on, and where that is refused, starts anew."""
         output = self.folder / f"{seed}.{kind}"
-        parts = output.with_name(f"{output.name}.parts")
-        shutil.rmtree(parts, ignore_errors=True)
+        chunks = output.with_name(f"{output.name}.chunks")
+        shutil.rmtree(chunks, ignore_errors=True)
         output.unlink(missing_ok=True)
-        shutil.copytree(self.folder / f"begun.{kind}.parts", parts)
-        change(parts)
+        shutil.copytree(self.folder / f"begun.{kind}.chunks", chunks)
+        change(chunks)
         try:
             mmorient.commands.predict.main(self.arguments(output))
         except (SystemExit, ValueError) as error:
             check(not output.exists(), "half an output")
             if "holds other files" in str(error):
-                shutil.rmtree(parts)
+                shutil.rmtree(chunks)
             mmorient.commands.predict.main([*self.arguments(output), "--restart"])
             check(output.read_bytes() == self.expected[kind], "another output after --restart")
             raise
@@ -77,7 +77,7 @@ def predictions(tmp_path_factory: pytest.TempPathFactory) -> Iterable[Prediction
         yield Predictions(tmp_path_factory.mktemp("predictions"))
 
 
-def test_damaged_parts(predictions: Predictions, attack: Attack) -> None:
+def test_damaged_chunks(predictions: Predictions, attack: Attack) -> None:
     cases = []
     for number, damage in enumerate(list(DAMAGES) * amount(1, 60)):
         rng = random.Random(number)
@@ -86,40 +86,40 @@ def test_damaged_parts(predictions: Predictions, attack: Attack) -> None:
             rng.choice(("manifest.json", "000000-*.parquet", "000002-*.parquet")),
         )
 
-        def change(parts: Path, damage: str = damage, name: str = name, rng: random.Random = rng) -> None:
-            (path,) = parts.glob(name)
+        def change(chunks: Path, damage: str = damage, name: str = name, rng: random.Random = rng) -> None:
+            (path,) = chunks.glob(name)
             DAMAGES[damage](path, rng)
 
         attempt = functools.partial(predictions.go_on, kind, number, change)
-        cases.append(Case("damaged outputs", f"{damage}: {name} of {kind}", number, ".parts", attempt))
+        cases.append(Case("damaged outputs", f"{damage}: {name} of {kind}", number, ".chunks", attempt))
     attack(cases)
 
 
-def test_foreign_files_among_parts(predictions: Predictions, attack: Attack) -> None:
+def test_foreign_files_among_chunks(predictions: Predictions, attack: Attack) -> None:
     other = save_model(predictions.folder / "other", seed=1)
     mmorient.commands.predict.main([str(other), *predictions.arguments(predictions.folder / "other.csv")[1:]])
 
     def alien(name: str, content: bytes = b"mine") -> Callable[[Path], object]:
-        return lambda parts: (parts / name).write_bytes(content)
+        return lambda chunks: (chunks / name).write_bytes(content)
 
-    def part(parts: Path, index: int) -> Path:
-        return next(parts.glob(f"{index:06d}-*.parquet"))
+    def chunk(chunks: Path, index: int) -> Path:
+        return next(chunks.glob(f"{index:06d}-*.parquet"))
 
-    def note_of_another(parts: Path) -> None:
-        manifest = json.loads((parts / "manifest.json").read_text())
-        (parts / "manifest.json").write_text(json.dumps({**manifest, "model": "0" * 64}))
+    def note_of_another(chunks: Path) -> None:
+        manifest = json.loads((chunks / "manifest.json").read_text())
+        (chunks / "manifest.json").write_text(json.dumps({**manifest, "model": "0" * 64}))
 
     changes = {
-        "a part too many": lambda parts: shutil.copy(
-            part(parts, 0), parts / part(parts, 0).name.replace("00-", "07-")
+        "a chunk too many": lambda chunks: shutil.copy(
+            chunk(chunks, 0), chunks / chunk(chunks, 0).name.replace("00-", "07-")
         ),
         "half a joined file": alien("joined.csv"),
         "what a killed process left": alien("000001.parquet.tmp"),
         "another model's note": note_of_another,
         "a note that is a list": alien("manifest.json", b"[1]"),
         "a note of nothing": alien("manifest.json", b"{}"),
-        "a Parquet file of something else": lambda parts: shutil.copy(
-            predictions.folder / "whole.parquet", part(parts, 1)
+        "a Parquet file of something else": lambda chunks: shutil.copy(
+            predictions.folder / "whole.parquet", chunk(chunks, 1)
         ),
     }
     attack(
@@ -127,7 +127,7 @@ def test_foreign_files_among_parts(predictions: Predictions, attack: Attack) -> 
             "damaged outputs",
             title,
             number,
-            ".parts",
+            ".chunks",
             functools.partial(predictions.go_on, "csv", 900 + number, change),
         )
         for number, (title, change) in enumerate(changes.items())
@@ -136,11 +136,11 @@ def test_foreign_files_among_parts(predictions: Predictions, attack: Attack) -> 
 
 def test_files_of_others_stay(predictions: Predictions, attack: Attack) -> None:
     def keep() -> None:
-        predictions.go_on("csv", 990, lambda parts: (parts / "mine.txt").write_text("precious"))
-        kept = predictions.folder / "990.csv.parts" / "mine.txt"
+        predictions.go_on("csv", 990, lambda chunks: (chunks / "mine.txt").write_text("precious"))
+        kept = predictions.folder / "990.csv.chunks" / "mine.txt"
         check(kept.exists() and kept.read_text() == "precious", "a file that is not ours was removed")
 
-    attack([Case("damaged outputs", "a file of somebody else among the parts", 0, ".parts", keep)])
+    attack([Case("damaged outputs", "a file of somebody else among the chunks", 0, ".chunks", keep)])
 
 
 def test_damaged_predictions_are_scored_or_refused(predictions: Predictions, attack: Attack) -> None:

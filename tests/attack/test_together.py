@@ -80,7 +80,7 @@ def test_two_predictions_at_once(
         # Who comes when the first one is done finds the output there.
         well = ends(several, str(output))
         check(well > 0 and output.read_bytes() == expected, f"{well} of 3 ended well, with another output")
-        check(not output.with_name(f"{output.name}.parts").exists(), "parts are left")
+        check(not output.with_name(f"{output.name}.chunks").exists(), "chunks are left")
 
     def same_pages(seed: int) -> None:
         arguments = [model, str(tmp_path / f"pages{seed}"), "--text", "when the build is green"]

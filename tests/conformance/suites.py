@@ -33,7 +33,7 @@ STUBS: dict[str, dict[str, Any]] = {
     f"{PACKAGE}.generation.test_utils": {"GenerationTesterMixin": GenerationTesterMixin},
     # Read for configurations without sub-configurations alone: a composite one returns before.
     f"{PACKAGE}.utils.test_configuration_utils": {"config_common_kwargs": {}},
-    # Pictures, videos and sounds for chat templates, which need a network anyway.
+    # Images, videos and sounds for chat templates, which need a network anyway.
     "fetch_hub_objects_for_ci": {"url_to_local_path": url_to_local_path},
 }
 

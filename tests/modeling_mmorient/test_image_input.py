@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from modeling_mmorient import image_input
-from modeling_mmorient.image_input import MAX_ASPECT_RATIO, MAX_STRIP_LENGTH, load_picture
+from modeling_mmorient.image_input import MAX_ASPECT_RATIO, MAX_STRIP_LENGTH, load_image
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
@@ -40,7 +40,7 @@ def _png_header(width: int, height: int) -> bytes:
 
 
 def _assert_pixels(value: Any, expected: np.ndarray, **options: Any) -> None:
-    loaded = load_picture(value, **options)
+    loaded = load_image(value, **options)
     assert loaded.mode == "RGB"
     np.testing.assert_array_equal(np.asarray(loaded), expected)
 
@@ -62,8 +62,8 @@ def test_all_forms_of_a_picture_are_the_same_picture(tmp_path: Path) -> None:
 def test_the_given_picture_is_left_alone() -> None:
     pixels = _sample()
     picture = Image.fromarray(pixels)
-    load_picture(picture).paste(RED, (0, 0, 6, 5))
-    load_picture(pixels).paste(RED, (0, 0, 6, 5))
+    load_image(picture).paste(RED, (0, 0, 6, 5))
+    load_image(pixels).paste(RED, (0, 0, 6, 5))
     np.testing.assert_array_equal(np.asarray(picture), _sample())
     np.testing.assert_array_equal(pixels, _sample())
 
@@ -109,7 +109,7 @@ def test_a_transparent_color_shows_white(mode: str) -> None:
     if mode == "P":
         picture.putpalette([0, 0, 0] * 9 + list(RED))
     transparent = (0, 0, 0) if mode == "RGB" else 0
-    loaded = load_picture(_encoded(picture, format="PNG", transparency=transparent))
+    loaded = load_image(_encoded(picture, format="PNG", transparency=transparent))
     assert loaded.getpixel((0, 0)) == WHITE
     assert loaded.getpixel((1, 0)) == ((9, 9, 9) if mode == "L" else RED)
 
@@ -161,7 +161,7 @@ def test_one_pixel() -> None:
 
 @pytest.mark.parametrize("size", [(1, 5000), (5000, 1), (3, 200), (70_000, 2), (1, 80_000)])
 def test_strips_are_brought_to_a_sane_shape(size: tuple[int, int]) -> None:
-    loaded = load_picture(Image.new("RGB", size, RED))
+    loaded = load_image(Image.new("RGB", size, RED))
     assert max(loaded.size) <= MAX_ASPECT_RATIO * min(loaded.size)
     assert max(loaded.size) == min(max(size), MAX_STRIP_LENGTH)
     assert (loaded.width > loaded.height) == (size[0] > size[1])
@@ -172,27 +172,27 @@ def test_strips_are_brought_to_a_sane_shape(size: tuple[int, int]) -> None:
 
 def test_common_shapes_are_left_alone() -> None:
     for size in ((16, 1), (30, 400), (1000, 900)):
-        assert load_picture(Image.new("RGB", size)).size == size
+        assert load_image(Image.new("RGB", size)).size == size
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_a_bomb_is_refused_unread() -> None:
     with pytest.raises(ValueError, match=r"(?i)scale .*down before"):
-        load_picture(_png_header(50_000, 50_000))
+        load_image(_png_header(50_000, 50_000))
     with pytest.raises(ValueError, match="10000 x 10000 pixels, more than the limit"):
-        load_picture(_png_header(10_000, 10_000))
+        load_image(_png_header(10_000, 10_000))
 
 
 def test_a_bomb_is_refused_where_pillow_has_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
     with pytest.raises(ValueError, match="50000 x 50000 pixels, more than the limit"):
-        load_picture(_png_header(50_000, 50_000))
+        load_image(_png_header(50_000, 50_000))
 
 
 def test_large_arrays_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image_input, "MAX_PIXELS", 10)
     with pytest.raises(ValueError, match="more than 10 pixels"):
-        load_picture(_sample())
+        load_image(_sample())
 
 
 @pytest.mark.parametrize(
@@ -228,7 +228,7 @@ def test_large_arrays_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_what_cannot_be_read_is_an_error(value: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
-        load_picture(value)
+        load_image(value)
     assert len(str(caught.value)) < 1000
 
 
@@ -242,4 +242,4 @@ def test_paths_that_are_no_picture_files(tmp_path: Path) -> None:
         (Path("/dev/null"), "no regular file"),
     ):
         with pytest.raises(ValueError, match=message):
-            load_picture(path)
+            load_image(path)

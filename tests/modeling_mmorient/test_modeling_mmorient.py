@@ -346,7 +346,7 @@ def test_nothing_is_batch_by_batch(model, kind, make_inputs, make_labels):
     output = model(**inputs, labels=make_labels(13), output_attentions=True, output_degree_statistics=True)
     model.eval()
     tensors = [output.loss, *output.logits.values(), output.region_attention, output.token_attention]
-    tensors += [value for statistics in output.degree_statistics.values() for value in vars(statistics).values()]
+    tensors += [value for found in output.degree_statistics.values() for value in vars(found).values()]
     assert all(list(tensor.shape).count(13) <= 1 for tensor in tensors)
 
 

@@ -132,7 +132,7 @@ def test_size_and_offset_of_an_embedding_decide_on_neighbors_alone(make_config, 
 def test_cross_modal_picture_is_rebuilt_from_samples_that_read_alike(make_config):
     config = make_config(image_neighbors=1, text_neighbors=1)
     relations = build_relations(make_config, image_neighbors=1, text_neighbors=1)
-    # Pictures 0 and 1 look alike; texts 0 and 2 read alike, and so do 1 and 3.
+    # Images 0 and 1 look alike; texts 0 and 2 read alike, and so do 1 and 3.
     image = torch.randn(4, 7)
     image[1] = 2 * image[0]
     text = torch.randn(4, 6)

@@ -13,10 +13,10 @@ from mmorient.explanation.heat import (
     describe_heat,
     draw_heat,
     heat,
+    image_uri,
     legend_gradient,
-    picture_uri,
     scaled,
-    seen_picture,
+    seen_image,
 )
 
 GRAY = Image.new("RGB", (70, 70), (128, 128, 128))
@@ -71,9 +71,9 @@ def test_what_is_cut_off_gets_no_heat() -> None:
     stripes = Image.new("RGB", (90, 30), (255, 0, 0))
     stripes.paste((0, 0, 255), (30, 0, 60, 30))
     whole = ViTImageProcessor(size={"height": 32, "width": 32})
-    assert seen_picture(whole, stripes) is stripes
+    assert seen_image(whole, stripes) is stripes
     cutting = CLIPImageProcessor(size={"shortest_edge": 30}, crop_size={"height": 30, "width": 30})
-    seen = seen_picture(cutting, stripes)
+    seen = seen_image(cutting, stripes)
     assert seen.size == (30, 30)
     assert np.array_equal(np.unique(np.asarray(seen).reshape(-1, 3), axis=0), [[0, 0, 255]])
 
@@ -83,7 +83,7 @@ def test_pictures_get_one_size(size: tuple[int, int], expected: tuple[int, int])
     assert max(expected) == PICTURE_SIZE
     found = scaled(Image.new("RGB", size))
     assert found.size == expected
-    head, _, content = picture_uri(found).partition(",")
+    head, _, content = image_uri(found).partition(",")
     assert head == "data:image/jpeg;base64"
     assert Image.open(io.BytesIO(base64.b64decode(content))).size == expected
 

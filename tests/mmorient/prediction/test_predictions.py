@@ -108,7 +108,7 @@ def test_every_kind_of_table_comes_out_with_what_the_model_says_of_each_row_alon
                 assert row[column] == "|".join(value)
             else:
                 assert row[column] == value
-    assert not (folder / f"out.{kind}.parts").exists()
+    assert not (folder / f"out.{kind}.chunks").exists()
 
 
 # By case: the table's file, its content, and for each row the error's start ("" for a prediction).

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
 from mmorient.tables.duplicates import find_duplicates, group_rows, normalized_text
-from mmorient.tables.picture_fingerprints import Fingerprint, fingerprint
+from mmorient.tables.image_fingerprints import Fingerprint, fingerprint
 from tests.mmorient.conftest import draw
 
 
@@ -74,7 +74,7 @@ def test_copies_of_a_file_are_the_same_and_stand_for_each_other() -> None:
 
 
 def test_pairs_across_blocks_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mmorient.tables.near_pictures.BLOCK", 2)
+    monkeypatch.setattr("mmorient.tables.near_images.BLOCK", 2)
     prints = [printed(photo(seed % 4), quality=30 + seed, format="JPEG") for seed in range(8)]
     assert find_duplicates(prints, [None] * 8)["near picture"] == [(seed, seed + 4) for seed in range(4)]
 

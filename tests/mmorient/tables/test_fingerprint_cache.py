@@ -15,7 +15,7 @@ from filelock import FileLock
 from mmorient.recipes.arguments import DataArguments
 from mmorient.tables import fingerprint_cache
 from mmorient.tables.fingerprint_cache import FILE, LOCK, kept_fingerprints
-from mmorient.tables.picture_fingerprints import Fingerprint, fingerprint
+from mmorient.tables.image_fingerprints import Fingerprint, fingerprint
 from mmorient.tables.records import digest
 from mmorient.tables.splits import read_splits
 from tests.mmorient.conftest import draw

@@ -191,7 +191,7 @@ def test_numbers_are_texts_and_not_a_number_is_none(read: Reader, folder: Path) 
     assert [record.text for record in records.rows] == ["2.5", None]
 
 
-def pictures_as_features() -> datasets.Dataset:
+def images_as_features() -> datasets.Dataset:
     pictures = [{"bytes": png(1), "path": "one.png"}, None, {"bytes": b"broken", "path": None}]
     features = datasets.Features({"image": datasets.Image(), "text": datasets.Value("string")})
     rows = datasets.Dataset.from_dict({"image": pictures, "text": ["x", "y", "z"]}, features)
@@ -201,9 +201,9 @@ def pictures_as_features() -> datasets.Dataset:
 @pytest.mark.parametrize("name", ["saved", "t.parquet"])
 def test_pictures_inside_the_table_are_used_as_they_are(folder: Path, name: str) -> None:
     if name == "saved":
-        pictures_as_features().save_to_disk(str(folder / name))
+        images_as_features().save_to_disk(str(folder / name))
     else:
-        pictures_as_features().to_parquet(str(folder / name))
+        images_as_features().to_parquet(str(folder / name))
     data = DataArguments(data_dir=str(folder), tasks=OPTIONS["tasks"], allow=["unreadable_pictures"])
     records = records_of(name, folder, data)
     assert unreadable(records) == [2] and not records.rows[1].problems

@@ -1,9 +1,9 @@
-"""Output of a long job in parts, so that one that was interrupted goes on where it stopped.
+"""Output of a long job in chunks, so that one that was interrupted goes on where it stopped.
 
-    OUTPUT.parts / manifest.json, 000000-DIGEST.parquet, 000001-DIGEST.parquet ...
+    OUTPUT.chunks / manifest.json, 000000-DIGEST.parquet, 000001-DIGEST.parquet ...
 
-Each file is whole or not there at all, and a part's name has the first 16 digits of its SHA-256: one that was
-damaged is made anew. What the parts were made from stands in the manifest. Files of others are left alone.
+Each file is whole or not there at all, and a chunk's name has the first 16 digits of its SHA-256: one that
+was damaged is made anew. The manifest says what the chunks were made from. Files of others are left alone.
 """
 
 import csv
@@ -29,19 +29,19 @@ from mmorient.files.whole_files import whole_file
 logger = logging.get_logger(__name__)
 
 MANIFEST, LOCK = "manifest.json", ".lock"
-# Raise it when parts are written otherwise than before.
-PARTS_FORMAT = 2
-# What is removed with the parts; names without a digest are those of the first format.
+# Raise it when chunks are written otherwise than before.
+CHUNKS_FORMAT = 2
+# What is removed with the chunks; names without a digest are those of the first format.
 OWN_FILE = re.compile(
     r"(manifest\.json|\d{6,}(-[0-9a-f]{16})?\.parquet|joined\.(csv|parquet))(\.[0-9a-f]+\.tmp)?"
 )
 KINDS = (".csv", ".parquet")
-_NOTE = b"part"
+_NOTE = b"part"  # as earlier versions called a chunk
 
 
 @dataclass(frozen=True)
-class PartNote:
-    """What is in a part.
+class ChunkNote:
+    """What is in a chunk.
 
     Args:
         start: Rows of the table before it.
@@ -58,8 +58,8 @@ class PartNote:
     references: int
 
 
-class PartFolder:
-    """The parts of one output file.
+class ChunkFolder:
+    """The chunks of one output file.
 
     Args:
         output: The file, `.csv` or `.parquet`.
@@ -74,20 +74,24 @@ class PartFolder:
         if output.is_dir():
             raise ValueError(f"the output {output} is a folder: name a file.")
         self.output, self.as_text = output, output.suffix.lower() == ".csv"
-        self.folder = output.with_name(f"{output.name}.parts")
+        self.folder = output.with_name(f"{output.name}.chunks")
+        # As earlier versions called it, whose interrupted jobs are finished too.
+        self.earlier = output.with_name(f"{output.name}.parts")
 
     @contextmanager
     def opened(self, job: Mapping[str, Any], restart: bool) -> Iterator[None]:
-        """Hold the folder for one run: new, or with the parts that an earlier run of the same job left.
+        """Hold the folder for one run: new, or with the chunks that an earlier run of the same job left.
 
         Args:
             job: All that the output depends on, as JSON types.
-            restart: Discard the output and the parts of an earlier run.
+            restart: Discard the output and the chunks of an earlier run.
 
         Raises:
-            ValueError: If the output is there already, the parts are of another job, or another run is at
+            ValueError: If the output is there already, the chunks are of another job, or another run is at
                 work.
         """
+        if (self.earlier / MANIFEST).is_file() and not self.folder.exists():
+            self.earlier.rename(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.folder / LOCK)
         try:
@@ -95,7 +99,7 @@ class PartFolder:
         except Timeout:
             raise ValueError(f"another run is writing {self.output}: wait for it.") from None
         try:
-            self._prepare({"format": PARTS_FORMAT, **job}, restart)
+            self._prepare({"format": CHUNKS_FORMAT, **job}, restart)
             yield
         finally:
             lock.release()
@@ -104,8 +108,8 @@ class PartFolder:
                 if not any(self.folder.iterdir()):
                     self.folder.rmdir()
 
-    def find(self, index: int, start: int, rows: int) -> PartNote | None:
-        """What is in a part, if it is there, undamaged and of these rows; a damaged one is removed."""
+    def find(self, index: int, start: int, rows: int) -> ChunkNote | None:
+        """What is in a chunk, if it is there, undamaged and of these rows; a damaged one is removed."""
         for path in self._paths(index):
             content = _content(path)
             if content is None:
@@ -117,8 +121,8 @@ class PartFolder:
                 return note
         return None
 
-    def write(self, index: int, table: pa.Table, note: PartNote) -> None:
-        """Write a part, in place of what is there of it."""
+    def write(self, index: int, table: pa.Table, note: ChunkNote) -> None:
+        """Write a chunk, in place of what is there of it."""
         sink = io.BytesIO()
         described = {_NOTE: json.dumps(vars(note)).encode()}
         pq.write_table(table.replace_schema_metadata(described), sink)
@@ -130,23 +134,23 @@ class PartFolder:
             if other != path:
                 other.unlink(missing_ok=True)
 
-    def join(self, count: int, schema: pa.Schema) -> PartNote:
-        """Make the output of all parts, and remove them.
+    def join(self, count: int, schema: pa.Schema) -> ChunkNote:
+        """Make the output of all chunks, and remove them.
 
         Args:
-            count: Number of parts.
+            count: Number of chunks.
             schema: Of the output.
 
         Returns:
             What is in all of them together.
 
         Raises:
-            ValueError: If in the meantime a part was damaged or removed, or something else has taken the
+            ValueError: If in the meantime a chunk was damaged or removed, or something else has taken the
                 output's place.
         """
         paths = [self._paths(index)[:1] for index in range(count)]
-        parts = _Parts([path for found in paths for path in found], count)
-        notes = [_note(content) for content in parts]
+        chunks = _Chunks([path for found in paths for path in found], count)
+        notes = [_note(content) for content in chunks]
         errors: Counter[str] = Counter()
         without_picture: Counter[str] = Counter()
         for note in notes:
@@ -155,13 +159,13 @@ class PartFolder:
         rows, references = sum(note.rows for note in notes), sum(note.references for note in notes)
         joined = self.folder / f"joined{self.output.suffix.lower()}"
         with whole_file(joined) as file:
-            (_join_csv if self.as_text else _join_parquet)(parts, schema, file)
+            (_join_csv if self.as_text else _join_parquet)(chunks, schema, file)
         # A run that was interrupted just here finds what it has written itself.
         if self.output.exists() and not filecmp.cmp(joined, self.output, shallow=False):
             raise ValueError(f"{self.output} has come to be in the meantime: move it away, and start again.")
         joined.replace(self.output)
         self._discard()
-        return PartNote(0, rows, errors, without_picture, references)
+        return ChunkNote(0, rows, errors, without_picture, references)
 
     def _prepare(self, job: Mapping[str, Any], restart: bool) -> None:
         manifest = self.folder / MANIFEST
@@ -192,7 +196,7 @@ class PartFolder:
         return [path for path in self.folder.iterdir() if path.name != LOCK and path.suffix != ".tmp"]
 
     def _discard(self) -> None:
-        """Remove all files of ours but the lock; the manifest last, since without it they are no parts."""
+        """Remove all files of ours but the lock; the manifest last, since without it they are no chunks."""
         own = [path for path in self.folder.iterdir() if OWN_FILE.fullmatch(path.name)]
         for path in sorted(own, key=lambda path: path.name == MANIFEST):
             path.unlink()
@@ -201,11 +205,11 @@ class PartFolder:
         return sorted(self.folder.glob(f"{index:06d}-*.parquet"))
 
 
-class _Parts:
-    """The contents of parts, one after the other, each as it was written.
+class _Chunks:
+    """The contents of chunks, one after the other, each as it was written.
 
     Args:
-        paths: Of the parts.
+        paths: Of the chunks.
         count: How many there have to be.
 
     Raises:
@@ -216,7 +220,7 @@ class _Parts:
         self.paths = paths
         if len(paths) != count:
             raise ValueError(
-                f"parts are missing ({len(paths)} of {count} are there): start the command again."
+                f"chunks are missing ({len(paths)} of {count} are there): start the command again."
             )
 
     def __iter__(self) -> Iterator[bytes]:
@@ -230,7 +234,7 @@ class _Parts:
 
 
 def _content(path: Path) -> bytes | None:
-    """A part as it was written; None if it is not that any more."""
+    """A chunk as it was written; None if it is not that any more."""
     try:
         content = path.read_bytes()
     except OSError:
@@ -242,8 +246,8 @@ def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-def _note(content: bytes) -> PartNote:
-    return PartNote(**json.loads(pq.read_schema(io.BytesIO(content)).metadata[_NOTE]))
+def _note(content: bytes) -> ChunkNote:
+    return ChunkNote(**json.loads(pq.read_schema(io.BytesIO(content)).metadata[_NOTE]))
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
@@ -253,26 +257,26 @@ def _read_manifest(path: Path) -> dict[str, Any]:
             raise ValueError(f"it holds a {type(earlier).__name__}")
     except (ValueError, RecursionError) as error:
         raise ValueError(
-            f"{path} is damaged ({error}), so nobody knows what the parts beside it are of: discard "
+            f"{path} is damaged ({error}), so nobody knows what the chunks beside it are of: discard "
             "them with --restart."
         ) from None
     return earlier
 
 
-def _join_csv(parts: Iterable[bytes], schema: pa.Schema, file: BinaryIO) -> None:
+def _join_csv(chunks: Iterable[bytes], schema: pa.Schema, file: BinaryIO) -> None:
     text = io.TextIOWrapper(file, encoding="utf-8", newline="")
     # With the lines' ends of the standard (RFC 4180) cells that hold one of its two characters are quoted.
     writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow(schema.names)
-    for content in parts:
+    for content in chunks:
         columns = pq.read_table(io.BytesIO(content)).columns
         writer.writerows(zip(*(column.to_pylist() for column in columns), strict=True))
     text.flush()
     text.detach()
 
 
-def _join_parquet(parts: Iterable[bytes], schema: pa.Schema, file: BinaryIO) -> None:
+def _join_parquet(chunks: Iterable[bytes], schema: pa.Schema, file: BinaryIO) -> None:
     with pq.ParquetWriter(file, schema) as writer:
-        for content in parts:
+        for content in chunks:
             table = pq.read_table(io.BytesIO(content))
             writer.write_table(table.replace_schema_metadata(schema.metadata))

@@ -6,9 +6,9 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from mmorient.tables import near_pictures
-from mmorient.tables.near_pictures import NearPictures, near_pairs
-from mmorient.tables.picture_fingerprints import Fingerprint
+from mmorient.tables import near_images
+from mmorient.tables.image_fingerprints import Fingerprint
+from mmorient.tables.near_images import NearImages, near_pairs
 
 Prints = tuple[np.ndarray, np.ndarray]
 
@@ -78,8 +78,8 @@ KINDS = (random_prints, copies, one_template, blank, half_blank)
 def test_the_pairs_are_those_of_the_definition(
     draw: Callable[..., Prints], seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(near_pictures, "BLOCK", 7)
-    monkeypatch.setattr(near_pictures, "SLICE", 5)
+    monkeypatch.setattr(near_images, "BLOCK", 7)
+    monkeypatch.setattr(near_images, "SLICE", 5)
     gradients, cells = draw(np.random.default_rng(seed), 60)
     expected = defined_pairs(gradients, cells)
     assert sorted(near_pairs(gradients, cells)) == expected
@@ -89,7 +89,7 @@ def test_the_pairs_are_those_of_the_definition(
 
 @pytest.mark.parametrize("lookup_cost", [0, 10**9], ids=["looked up", "compared"])
 def test_both_ways_to_compare_hashes_find_the_same(lookup_cost: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(near_pictures, "LOOKUP_COST", lookup_cost)
+    monkeypatch.setattr(near_images, "LOOKUP_COST", lookup_cost)
     for draw in KINDS:
         gradients, cells = draw(np.random.default_rng(9), 50)
         assert sorted(near_pairs(gradients, cells)) == defined_pairs(gradients, cells)
@@ -112,7 +112,7 @@ def test_hashes_are_near_up_to_the_last_bit(bits: int, parts: int, seed: int) ->
 def test_hashes_that_share_a_single_part_are_found_by_it(
     shared: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(near_pictures, "LOOKUP_COST", 0)
+    monkeypatch.setattr(near_images, "LOOKUP_COST", 0)
     bits = np.zeros((2, 256), dtype=np.uint8)
     bits[1, [part for part in range(21) if part != shared]] = 1
     assert near_pairs(np.packbits(bits, axis=1), np.zeros((2, 256, 3), dtype=np.uint8)) == [(0, 1)]
@@ -141,9 +141,9 @@ def groups_of(count: int, pairs: Iterator[tuple[int, int]] | list[tuple[int, int
 def test_beyond_the_most_pairs_those_that_connect_groups_are_found(
     draw: Callable[..., Prints], seed: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(near_pictures, "MOST_PAIRS", 20)
-    monkeypatch.setattr(near_pictures.logger, "propagate", True, raising=False)
-    monkeypatch.setattr(near_pictures.logging.get_logger("transformers"), "propagate", True)
+    monkeypatch.setattr(near_images, "MOST_PAIRS", 20)
+    monkeypatch.setattr(near_images.logger, "propagate", True, raising=False)
+    monkeypatch.setattr(near_images.logging.get_logger("transformers"), "propagate", True)
     gradients, cells = draw(np.random.default_rng(seed), 70)
     expected = defined_pairs(gradients, cells)
     found = near_pairs(gradients, cells)
@@ -158,7 +158,7 @@ def test_beyond_the_most_pairs_those_that_connect_groups_are_found(
 
 def test_thousands_of_equal_pictures_are_connected_in_a_moment() -> None:
     pairs = near_pairs(np.zeros((3000, 32), np.uint8), np.zeros((3000, 256, 3), np.uint8))
-    assert len(pairs) < near_pictures.MOST_PAIRS + 2 * 3000
+    assert len(pairs) < near_images.MOST_PAIRS + 2 * 3000
     assert {row for pair in pairs for row in pair} == set(range(3000))
 
 
@@ -170,17 +170,17 @@ def test_what_is_found_once_serves_any_choice_and_order_of_rows() -> None:
         for row, values in enumerate(zip(gradients, cells, strict=True))
     ]
     prints[7] = None
-    near = NearPictures(prints)
+    near = NearImages(prints)
     for _ in range(10):
         rows = generator.integers(0, 30, 25)  # some more than once
         some = [prints[row] for row in rows]
-        assert near.among(some) == NearPictures(some).among(some)
+        assert near.among(some) == NearImages(some).among(some)
         firsts = {int(row): place for place, row in reversed(list(enumerate(rows))) if row != 7}
         of_all = {tuple(sorted((firsts[i], firsts[j]))) for i, j in near.among(prints) if {i, j} <= {*firsts}}
         assert near.among(some) == sorted(of_all)
 
 
 def test_no_picture_and_a_single_one_have_no_pairs() -> None:
-    assert NearPictures([]).among([]) == NearPictures([None]).among([None]) == []
+    assert NearImages([]).among([]) == NearImages([None]).among([None]) == []
     alone = Fingerprint(bytes(16), np.zeros(32, np.uint8), np.zeros((256, 3), np.uint8))
-    assert NearPictures([alone, None, alone]).among([alone, None, alone]) == []
+    assert NearImages([alone, None, alone]).among([alone, None, alone]) == []

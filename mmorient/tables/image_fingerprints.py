@@ -8,7 +8,7 @@ from typing import Self
 import numpy as np
 from PIL import Image
 
-from modeling_mmorient.image_input import load_picture
+from modeling_mmorient.image_input import load_image
 
 HASH_SIZE = 16
 DIGEST_BYTES, GRADIENT_BYTES, CELL_BYTES = 16, HASH_SIZE**2 // 8, 3 * HASH_SIZE**2
@@ -50,7 +50,7 @@ def fingerprint(source: str | bytes) -> Fingerprint:
         ValueError: If it is no picture that the processor can read.
     """
     content = Path(source).read_bytes() if isinstance(source, str) else source
-    picture = load_picture(content)
+    picture = load_image(content)
     # A cell is the mean of what it covers: noise, scaling and recompression hardly change it.
     gray = np.asarray(picture.resize((HASH_SIZE + 1, HASH_SIZE), Image.Resampling.BOX).convert("L"))
     cells = np.array(picture.resize((HASH_SIZE, HASH_SIZE), Image.Resampling.BOX)).reshape(-1, 3)

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from mmorient.tables.fingerprint_cache import FingerprintCache
-from mmorient.tables.picture_hints import near_misses
-from mmorient.tables.pictures import read_pictures
+from mmorient.tables.image_hints import near_misses
+from mmorient.tables.images import read_images
 from mmorient.tables.table import Table
 from tests.mmorient.conftest import draw
 
@@ -47,7 +47,7 @@ def test_the_problem_of_missing_pictures_has_the_hints(folder: Path) -> None:
     draw(9).save(folder / "images" / "images" / "d.png")
     names = ["A.png", "B.PNG", "images/c.png", "d.png", "zz.png", "a.png"]
     table = Table("t", {"image": names}, range(len(names)))
-    (problem,) = read_pictures(table, "image", folder / "images", FingerprintCache()).problems
+    (problem,) = read_images(table, "image", folder / "images", FingerprintCache()).problems
     assert "2 are there written a little differently: 'a.png' for 'A.png'." in problem.message
     assert (
         "1 are there without a folder that the name begins with: 'c.png' for 'images/c.png'."

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 from transformers.utils import logging
 
-from mmorient.tables.picture_fingerprints import Fingerprint
+from mmorient.tables.image_fingerprints import Fingerprint
 
 logger = logging.get_logger(__name__)
 
@@ -35,7 +35,7 @@ LOOKUP_COST = 8
 Pair = tuple[int, int]
 
 
-class NearPictures:
+class NearImages:
     """Which files look alike, found once for all tables that are made of them.
 
     Args:

@@ -15,6 +15,7 @@ from filelock import FileLock
 import mmorient.prediction.columns
 import mmorient.prediction.predict
 from mmorient.commands.predict import main
+from mmorient.prediction.chunks import ChunkFolder, ChunkNote
 from tests.mmorient.predicting import read_output, run, save_model, text_table
 
 ROOT = Path(__file__).parents[3]
@@ -47,7 +48,7 @@ def test_a_run_killed_at_any_moment_goes_on_and_gives_the_same_bytes(
     whole, output = tmp_path / f"whole.{kind}", tmp_path / f"out.{kind}"
     run(saved_model, table, whole, *options)
     arguments = [str(saved_model), table, str(output), *options]
-    # The manifest, three parts, the joined file, and its last name.
+    # The manifest, three chunks, the joined file, and its last name.
     for moment in range(1, 7):
         for after in (False, True):
             child = multiprocessing.get_context("fork").Process(
@@ -59,7 +60,7 @@ def test_a_run_killed_at_any_moment_goes_on_and_gives_the_same_bytes(
             assert output.exists() == (moment == 6 and after)
             main(arguments)
             assert output.read_bytes() == whole.read_bytes()
-            assert not output.with_name(f"{output.name}.parts").exists()
+            assert not output.with_name(f"{output.name}.chunks").exists()
             output.unlink()
 
 
@@ -70,29 +71,29 @@ def test_a_command_killed_from_outside_keeps_its_parts_and_goes_on(tmp_path: Pat
     command = [sys.executable, "-m", "mmorient.commands.predict", str(saved_model), table]
     subprocess.run([*command, str(tmp_path / "whole.parquet"), *options], check=True, timeout=300)
     with subprocess.Popen([*command, str(output), *options]) as process:
-        while not (parts := sorted((tmp_path / "out.parquet.parts").glob("0*.parquet"))):
+        while not (chunks := sorted((tmp_path / "out.parquet.chunks").glob("0*.parquet"))):
             assert process.poll() is None
         process.kill()
-    written = {part: part.stat().st_mtime_ns for part in parts}
+    written = {chunk: chunk.stat().st_mtime_ns for chunk in chunks}
     assert not output.exists() and 0 < len(written) < 6
     with subprocess.Popen([*command, str(output), *options]) as process:
         while process.poll() is None:
-            for part, time in written.items():
+            for chunk, time in written.items():
                 with suppress(FileNotFoundError):  # at the end
-                    assert part.stat().st_mtime_ns == time
+                    assert chunk.stat().st_mtime_ns == time
     assert output.read_bytes() == (tmp_path / "whole.parquet").read_bytes()
 
 
 @pytest.fixture
 def begun(tmp_path: Path, saved_model: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """Arguments of a run that has ended before its second part."""
+    """Arguments of a run that has ended before its second chunk."""
     monkeypatch.setattr(mmorient.prediction.predict, "CHUNK_ROWS", 16)
     arguments = [str(saved_model), *text_table(tmp_path, 40)]
     arguments.insert(2, str(tmp_path / "out.csv"))
     process = multiprocessing.get_context("fork").Process(target=end_at, args=(3, False, arguments))
     process.start()
     process.join(60)
-    assert [path.name[:7] for path in (tmp_path / "out.csv.parts").glob("*.parquet")] == ["000000-"]
+    assert [path.name[:7] for path in (tmp_path / "out.csv.chunks").glob("*.parquet")] == ["000000-"]
     yield arguments
 
 
@@ -115,17 +116,35 @@ def test_another_model_table_or_argument_is_refused_until_restarted(
     assert "41 rows, 41 predicted, 0 errors" in capsys.readouterr().out
 
 
+def test_a_job_that_an_earlier_version_began_is_finished(tmp_path: Path, begun: list[str]) -> None:
+    (tmp_path / "out.csv.chunks").rename(tmp_path / "out.csv.parts")
+    (chunk,) = (tmp_path / "out.csv.parts").glob("*.parquet")
+    written = chunk.stat().st_ino
+    seen = []
+    find = ChunkFolder.find
+
+    def found(self: ChunkFolder, index: int, *arguments: int) -> ChunkNote | None:
+        seen.extend(path.stat().st_ino for path in self.folder.glob(f"{index:06d}-*.parquet"))
+        return find(self, index, *arguments)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(ChunkFolder, "find", found)
+        main(begun)
+    assert written in seen and len(read_output(tmp_path / "out.csv")) == 40
+    assert not list(tmp_path.glob("out.csv.*"))
+
+
 @pytest.mark.parametrize("place", [None, 4, 0.3, 0.5, 0.7, -5])
 def test_a_part_that_is_damaged_is_made_again(
     place: float | None, tmp_path: Path, begun: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    (part,) = (tmp_path / "out.csv.parts").glob("*.parquet")
-    content = bytearray(part.read_bytes())
+    (chunk,) = (tmp_path / "out.csv.chunks").glob("*.parquet")
+    content = bytearray(chunk.read_bytes())
     if place is not None:  # one flipped bit of its head, its pages, its end
         content[int(place * len(content)) if isinstance(place, float) else place] ^= 1
-    part.write_bytes(b"" if place is None else content)
+    chunk.write_bytes(b"" if place is None else content)
     main(begun)
-    assert f"{part} is damaged" in caplog.text
+    assert f"{chunk} is damaged" in caplog.text
     damaged = (tmp_path / "out.csv").read_bytes()
     main([*begun, "--restart"])
     assert damaged == (tmp_path / "out.csv").read_bytes()
@@ -135,7 +154,7 @@ def test_a_part_that_is_damaged_is_made_again(
 def test_a_manifest_that_is_damaged_is_refused_until_restarted(
     content: bytes, tmp_path: Path, begun: list[str]
 ) -> None:
-    (tmp_path / "out.csv.parts" / "manifest.json").write_bytes(content)
+    (tmp_path / "out.csv.chunks" / "manifest.json").write_bytes(content)
     with pytest.raises(ValueError, match=r"manifest.json is damaged .*--restart"):
         main(begun)
     main([*begun, "--restart"])
@@ -143,12 +162,12 @@ def test_a_manifest_that_is_damaged_is_refused_until_restarted(
 
 
 @pytest.mark.parametrize("restart", [False, True])
-def test_files_of_others_stay_among_the_parts(restart: bool, tmp_path: Path, begun: list[str]) -> None:
-    parts = tmp_path / "out.csv.parts"
-    (parts / "mine.txt").write_text("precious")
+def test_files_of_others_stay_among_the_chunks(restart: bool, tmp_path: Path, begun: list[str]) -> None:
+    chunks = tmp_path / "out.csv.chunks"
+    (chunks / "mine.txt").write_text("precious")
     main([*begun, *["--restart"] * restart])
     assert len(read_output(tmp_path / "out.csv")) == 40
-    assert [path.name for path in parts.iterdir()] == ["mine.txt"]
+    assert [path.name for path in chunks.iterdir()] == ["mine.txt"]
 
 
 def test_an_output_that_is_there_is_kept_until_restarted(tmp_path: Path, saved_model: Path) -> None:
@@ -156,23 +175,23 @@ def test_an_output_that_is_there_is_kept_until_restarted(tmp_path: Path, saved_m
     (tmp_path / "out.csv").write_text("precious")
     with pytest.raises(ValueError, match=r"is there already.*--restart"):
         run(saved_model, table, tmp_path / "out.csv", *options)
-    assert (tmp_path / "out.csv").read_text() == "precious" and not (tmp_path / "out.csv.parts").exists()
+    assert (tmp_path / "out.csv").read_text() == "precious" and not (tmp_path / "out.csv.chunks").exists()
     run(saved_model, table, tmp_path / "out.csv", *options, "--restart")
     assert len(read_output(tmp_path / "out.csv")) == 3
 
 
 def test_a_folder_of_other_files_is_not_touched(tmp_path: Path, saved_model: Path) -> None:
     table, *options = text_table(tmp_path, 3)
-    (tmp_path / "out.csv.parts").mkdir()
-    (tmp_path / "out.csv.parts" / "mine.txt").write_text("precious")
+    (tmp_path / "out.csv.chunks").mkdir()
+    (tmp_path / "out.csv.chunks" / "mine.txt").write_text("precious")
     with pytest.raises(ValueError, match="holds other files"):
         run(saved_model, table, tmp_path / "out.csv", *options, "--restart")
-    assert [path.name for path in (tmp_path / "out.csv.parts").iterdir()] == ["mine.txt"]
+    assert [path.name for path in (tmp_path / "out.csv.chunks").iterdir()] == ["mine.txt"]
 
 
 def test_two_runs_do_not_write_one_output(tmp_path: Path, begun: list[str]) -> None:
     with (
-        FileLock(tmp_path / "out.csv.parts" / ".lock"),
+        FileLock(tmp_path / "out.csv.chunks" / ".lock"),
         pytest.raises(ValueError, match="another run is writing"),
     ):
         main(begun)

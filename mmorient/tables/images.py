@@ -13,16 +13,16 @@ import pyarrow.compute as pc
 from tqdm.auto import tqdm
 
 from mmorient.tables.fingerprint_cache import FingerprintCache
-from mmorient.tables.picture_fingerprints import Fingerprint
-from mmorient.tables.picture_hints import near_misses
+from mmorient.tables.image_fingerprints import Fingerprint
+from mmorient.tables.image_hints import near_misses
 from mmorient.tables.problems import Problem, TableError
 from mmorient.tables.table import Table
 
 # Of pictures as `datasets.Image` stores them.
-PICTURE_FIELDS = {"bytes", "path"}
+IMAGE_FIELDS = {"bytes", "path"}
 
 
-class Pictures(NamedTuple):
+class Images(NamedTuple):
     """The pictures of a table's rows.
 
     Args:
@@ -37,7 +37,7 @@ class Pictures(NamedTuple):
     problems: list[Problem]
 
 
-def read_pictures(table: Table, column: str, folder: Path, known: FingerprintCache | None) -> Pictures:
+def read_images(table: Table, column: str, folder: Path, known: FingerprintCache | None) -> Images:
     """Find every picture of a table, and read it if asked to. What is wrong is returned, not raised.
 
     Args:
@@ -79,7 +79,7 @@ def read_pictures(table: Table, column: str, folder: Path, known: FingerprintCac
         )
         problems.append(table.problem("missing_pictures", missing, message))
     if known is None:
-        return Pictures(files, [None] * len(table), problems)
+        return Images(files, [None] * len(table), problems)
     scanned = _scan(files, table.name, known)
     unreadable = {row: result for row, result in enumerate(scanned) if isinstance(result, str)}
     if unreadable:
@@ -91,7 +91,7 @@ def read_pictures(table: Table, column: str, folder: Path, known: FingerprintCac
             f"({'; '.join(list(unreadable.values())[:3])}): replace them, or empty their cells."
         )
         problems.append(table.problem("unreadable_pictures", unreadable, message))
-    return Pictures(files, [None if isinstance(found, str) else found for found in scanned], problems)
+    return Images(files, [None if isinstance(found, str) else found for found in scanned], problems)
 
 
 def _cells(table: Table, column: str) -> tuple[list[str | None], list[Any], list[Problem]]:
@@ -136,7 +136,7 @@ def other_fields(kind: pa.DataType) -> list[str] | None:
     if not pa.types.is_struct(kind):
         return None
     fields = {kind.field(index).name for index in range(kind.num_fields)}
-    return sorted(fields) if fields != PICTURE_FIELDS else None
+    return sorted(fields) if fields != IMAGE_FIELDS else None
 
 
 def holds_bytes(kind: pa.DataType) -> bool:
