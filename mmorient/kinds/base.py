@@ -151,6 +151,19 @@ class ToolkitKind(ABC):
     def baseline(self, spec: TaskSpec, training: np.ndarray) -> np.ndarray:
         """The best constant answer to known training labels (rows, ...), of one row's shape."""
 
+    @abstractmethod
+    def linear(
+        self, spec: TaskSpec, features: np.ndarray, labels: np.ndarray, queries: np.ndarray
+    ) -> np.ndarray:
+        """What a linear model answers, in the form of labels; see `linear.py`.
+
+        Args:
+            spec: The task.
+            features: (rows, d) of the training rows.
+            labels: Theirs, all known.
+            queries: (queries, d).
+        """
+
     # Fields of a task that `fit` sets, as they are before.
     unfitted: Mapping[str, Any] = MappingProxyType({})
 

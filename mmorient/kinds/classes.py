@@ -12,6 +12,7 @@ from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precisio
 from mmorient.kinds.base import Scored, Sureness, ToolkitKind
 from mmorient.kinds.cells import CellOptions, Label, is_labelled, spelling, value
 from mmorient.kinds.decisions import fit_task
+from mmorient.kinds.linear import classify
 from mmorient.kinds.macro_f1 import macro_f1
 from mmorient.kinds.reliability import reliability
 from mmorient.kinds.resampling import resampled_macro_f1
@@ -223,6 +224,12 @@ class OneClass(ClassKind):
     def baseline(self, spec: TaskSpec, training: np.ndarray) -> np.ndarray:
         """The most frequent class."""
         return np.asarray(np.bincount(training).argmax())
+
+    def linear(
+        self, spec: TaskSpec, features: np.ndarray, labels: np.ndarray, queries: np.ndarray
+    ) -> np.ndarray:
+        """By logistic regression."""
+        return classify(features, labels, queries)
 
     def confidences(self, scored: Scored) -> tuple[np.ndarray, np.ndarray]:
         """Of the most probable class of each row."""

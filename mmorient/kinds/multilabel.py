@@ -11,6 +11,7 @@ from sklearn.metrics import f1_score, multilabel_confusion_matrix
 from mmorient.kinds.base import Scored, Sureness
 from mmorient.kinds.cells import CellOptions, Label, spelling, value
 from mmorient.kinds.classes import ClassKind
+from mmorient.kinds.linear import classify
 from modeling_mmorient.task_specs import TaskSpec
 
 SEPARATOR = "|"  # of the labels in a CSV cell of predictions
@@ -73,6 +74,12 @@ class ManyLabels(ClassKind):
     def baseline(self, spec: TaskSpec, training: np.ndarray) -> np.ndarray:
         """For each label by itself what is more frequent."""
         return (training.mean(0) > 0.5).astype(int)
+
+    def linear(
+        self, spec: TaskSpec, features: np.ndarray, labels: np.ndarray, queries: np.ndarray
+    ) -> np.ndarray:
+        """By logistic regression, for each label by itself."""
+        return np.stack([classify(features, label, queries) for label in labels.T], axis=1)
 
     def confidences(self, scored: Scored) -> tuple[np.ndarray, np.ndarray]:
         """Of every pair of a row and a label."""

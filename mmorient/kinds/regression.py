@@ -15,6 +15,7 @@ from mmorient.kinds.base import Scored, Sureness, ToolkitKind
 from mmorient.kinds.cells import CellOptions, Label, is_labelled, spelling
 from mmorient.kinds.correlations import mean_errors, pearson, ranks
 from mmorient.kinds.decisions import LEAST_ROWS
+from mmorient.kinds.linear import regress
 from mmorient.kinds.shown import number, span
 from modeling_mmorient.task_kind import MAX_VALUE
 from modeling_mmorient.task_specs import TaskSpec
@@ -129,6 +130,13 @@ class Number(ToolkitKind):
     def baseline(self, spec: TaskSpec, training: np.ndarray) -> np.ndarray:
         """The mean."""
         return np.asarray(training.mean())
+
+    def linear(
+        self, spec: TaskSpec, features: np.ndarray, labels: np.ndarray, queries: np.ndarray
+    ) -> np.ndarray:
+        """By ridge regression, clipped to the task's range."""
+        low, high = spec.range or (-MAX_VALUE, MAX_VALUE)
+        return regress(features, labels, queries).clip(low, high)
 
     def fit(
         self, spec: TaskSpec, logits: np.ndarray, labels: np.ndarray, seed: int

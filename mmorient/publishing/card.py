@@ -117,6 +117,7 @@ def _text(content: CardContent) -> str:
         about=about,
         versions=", ".join(f"{name} {version}" for name, version in (about.get("versions") or {}).items()),
         without=_without(content, specs),
+        linear=_linear(content, specs),
         temperatures=", ".join(
             f"{spec.name} {spec.temperature:.3f}" for spec in specs.values() if spec.labels
         ),
@@ -164,6 +165,29 @@ def _without(content: CardContent, specs: Mapping[str, TaskSpec]) -> list[tuple[
         score = toolkit_kind(spec).resampled_scores[0]
         values = [None if found is None else found["tasks"][task][score] for found in asked.values()]
         rows.append((task, METRICS[score][1], *map(number, values)))
+    return rows
+
+
+def _linear(content: CardContent, specs: Mapping[str, TaskSpec]) -> list[tuple[str, ...]]:
+    """Scores of the published model beside those of a linear one."""
+    measured = content.results.get("published", {})
+    found = measured.get("linear") or {}
+    if content.split is None or not found:
+        return []
+    whole = measured.get(content.split, content.results[content.split])
+    rows: list[tuple[str, ...]] = [("task", "score", "this model", "95% interval", "linear model")]
+    for task in found:
+        score = toolkit_kind(specs[task]).resampled_scores[0]
+        values = whole["tasks"][task]
+        rows.append(
+            (
+                task,
+                METRICS[score][1],
+                number(values[score]),
+                span(values[f"{score}_interval"]),
+                number(found[task]),
+            )
+        )
     return rows
 
 

@@ -9,6 +9,9 @@ from typing import Any
 import torch
 
 from mmorient.features.batches import label_batch, raw_inputs
+from mmorient.kinds.base import Scored
+from mmorient.kinds.cells import known_rows
+from mmorient.kinds.kinds import toolkit_kind
 from mmorient.recipes.files import RUN_RECIPE
 from mmorient.recipes.recipe import Recipe, parse_recipe
 from mmorient.scoring.scores import scores
@@ -16,6 +19,8 @@ from mmorient.scoring.task_predictions import TaskPredictions
 from mmorient.tables.records import Record, digest
 from mmorient.tables.splits import checked_splits
 from modeling_mmorient import MMOrientForMultitaskClassification, MMOrientProcessor
+from modeling_mmorient.features import MODALITIES
+from modeling_mmorient.reference_bank import ReferenceBank
 
 BATCH_SIZE = 64
 # What a row is asked without.
@@ -88,6 +93,44 @@ def published_scores(
         for name, chosen in asked.items()
         if chosen
     }
+
+
+@torch.inference_mode()
+def linear_scores(
+    model: MMOrientForMultitaskClassification,
+    processor: MMOrientProcessor,
+    references: ReferenceBank,
+    rows: ScoredRows,
+) -> dict[str, float]:
+    """Scores of a linear model on the embeddings that the model's encoders give, by task.
+
+    It learns each task from the references that are labelled for it; see `mmorient.kinds.linear`. Tasks that
+    nothing is labelled for are left out.
+
+    Args:
+        model: Whose encoders made the references.
+        processor: The model's.
+        references: To learn from: the training rows, where the run was not told otherwise.
+        rows: To score.
+    """
+    indices = torch.arange(len(references))
+    known = torch.cat([references.embeds(modality, indices) for modality in MODALITIES], dim=1).numpy()
+    found = []
+    for batch in _batches(rows.records):
+        encoded = model.encode(**raw_inputs(processor, batch)).by_modality()
+        # A missing modality is zero, as in the references.
+        masked = [encoded[name][0].masked_fill(~encoded[name][1].unsqueeze(1), 0) for name in MODALITIES]
+        found.append(torch.cat(masked, dim=1).float())
+    queries, truth = torch.cat(found).numpy(), label_batch(rows.records, list(model.config.task_specs))
+    scored = {}
+    for task, spec in model.config.task_specs.items():
+        kind, labels, true = toolkit_kind(spec), references.labels[task].numpy(), truth[task].numpy()
+        learned, scorable = known_rows(labels), known_rows(true)
+        if learned.any() and scorable.any():
+            answers = kind.linear(spec, known[learned], labels[learned], queries[scorable])
+            metrics = kind.metrics(Scored(spec, answers, true[scorable]))
+            scored[task] = metrics[kind.resampled_scores[0]]
+    return scored
 
 
 @torch.inference_mode()

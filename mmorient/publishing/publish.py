@@ -15,7 +15,7 @@ from mmorient.demo.space import write_space
 from mmorient.files.loading_bars import without_loading_bars
 from mmorient.prediction.saved_models import load_saved_model
 from mmorient.publishing.card import CardContent, render_card
-from mmorient.publishing.evaluation import RowsMissing, published_scores, read_scored_rows
+from mmorient.publishing.evaluation import RowsMissing, linear_scores, published_scores, read_scored_rows
 from mmorient.publishing.examples import write_examples
 from mmorient.publishing.job import PublishingJob
 from mmorient.publishing.manifest import MANIFEST, read_manifest, repository_files, write_manifest
@@ -25,6 +25,7 @@ from mmorient.report.plots import task_plots
 from mmorient.serving.files import serving_files
 from mmorient.tables.settings import TableSettings
 from modeling_mmorient import MMOrientForMultitaskClassification, __version__
+from modeling_mmorient.reference_bank import ReferenceBank
 
 RESULTS, REPORT, PLOTS, SPACE = "results.json", "report", "plots", "space"
 
@@ -67,8 +68,9 @@ def write_repository(folder: Path, job: PublishingJob) -> list[str]:
         ValueError: If the run cannot be published as asked, or a file holds what must not be published.
     """
     model, processor = load_saved_model(str(job.run))
+    references = model.references
     kept = _choose_references(model, job.references)
-    results, notes = _results(model, processor, job, changed=kept != "all")
+    results, notes = _results(model, processor, references, job, changed=kept != "all")
     with without_loading_bars():
         model.save_pretrained(folder)
         processor.save_pretrained(folder)
@@ -118,9 +120,20 @@ def _choose_references(model: MMOrientForMultitaskClassification, chosen: str) -
 
 
 def _results(
-    model: MMOrientForMultitaskClassification, processor: Any, job: PublishingJob, changed: bool
+    model: MMOrientForMultitaskClassification,
+    processor: Any,
+    references: ReferenceBank,
+    job: PublishingJob,
+    changed: bool,
 ) -> tuple[dict[str, Any], list[str]]:
     """What the run scored, and what the published model scores; and what of that is missing.
+
+    Args:
+        model: As it is published.
+        processor: The model's.
+        references: Of the run.
+        job: What is asked.
+        changed: Whether the model has other references than the run scored.
 
     Raises:
         ValueError: If the model has other references than the run scored and its rows cannot be read again.
@@ -142,10 +155,11 @@ def _results(
                 "publish all references."
             ) from error
         return results, [
-            "What a picture or a text alone is worth was not measured: the rows are not at hand."
+            "What a picture, a text or a linear model is worth was not measured: the rows are not at hand."
         ]
     measured = published_scores(model, processor, rows, again=changed)
-    return {**results, "published": {"references": job.references, **measured}}, []
+    linear = linear_scores(model, processor, references, rows) if len(references) else {}
+    return {**results, "published": {"references": job.references, "linear": linear, **measured}}, []
 
 
 def _write_plots(folder: Path, run: Path, results: Mapping[str, Any]) -> dict[str, list[str]]:

@@ -190,6 +190,9 @@ def test_the_card_s_metadata_is_what_was_measured(finished: Path, tmp_path: Path
         ]
         row = " | ".join(f"{value:.3f}" for value in (scores["macro_f1"], *without))
         assert f"| {task} | macro-F1 | {row} |" in card.text
+        linear, interval = results["published"]["linear"][task], scores["macro_f1_interval"]
+        beside = f"{scores['macro_f1']:.3f} | {interval[0]:.3f} to {interval[1]:.3f} | {linear:.3f}"
+        assert f"| {task} | macro-F1 | {beside} |" in card.text
     model = AutoModel.from_pretrained(folder).eval()
     processor = AutoProcessor.from_pretrained(folder)
     for example in data.widget:
