@@ -304,6 +304,10 @@ def of_texts(processor: MMOrientProcessor) -> Iterator[Case]:
         yield Case(
             "processor inputs", "text is drawn", seed, ("row 1", "text"), partial(read, processor, text)
         )
+
+
+def of_no_texts(processor: MMOrientProcessor) -> Iterator[Case]:
+    """What is no text, and no list of texts."""
     wrong: list[Any] = [
         3,
         0.5,
@@ -346,6 +350,10 @@ def of_texts(processor: MMOrientProcessor) -> Iterator[Case]:
     for number, given in enumerate(whole):
         attempt = partial(refuse_call, processor, text=given)
         yield Case("processor inputs", f"no texts number {number}", 0, ("text", "row 0"), attempt)
+
+
+def of_calls(processor: MMOrientProcessor) -> Iterator[Case]:
+    """Arguments that do not fit each other."""
     for pictures, texts in ((1, 2), (2, 1), (0, 1), (3, 1000)):
         attempt = partial(refuse_call, processor, images=[colours()] * pictures, text=["one"] * texts)
         name = f"{pictures} pictures and {texts} texts"
@@ -368,7 +376,7 @@ def of_texts(processor: MMOrientProcessor) -> Iterator[Case]:
 
 
 def test_texts(processor: MMOrientProcessor, attack: Attack) -> None:
-    attack(of_texts(processor))
+    attack([*of_texts(processor), *of_no_texts(processor), *of_calls(processor)])
 
 
 #: Keywords of a call that cannot be right.
