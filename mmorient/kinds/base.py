@@ -209,6 +209,10 @@ class ToolkitKind(ABC):
         """Names of the columns of probabilities, in the order of labels; empty where there are none."""
         return []
 
+    def interval_columns(self, spec: TaskSpec) -> tuple[str, ...]:
+        """Names of the columns of an interval's low and high end; empty where the kind has none."""
+        return ()
+
     @abstractmethod
     def fields(self, spec: TaskSpec, as_text: bool) -> list[tuple[str, pa.DataType]]:
         """Names and types of the columns of an answer.

@@ -197,10 +197,13 @@ class Number(ToolkitKind):
 
     # Prediction tables
 
+    def interval_columns(self, spec: TaskSpec) -> tuple[str, ...]:
+        return (f"interval.{spec.name}.low", f"interval.{spec.name}.high")
+
     def fields(self, spec: TaskSpec, as_text: bool) -> list[tuple[str, pa.DataType]]:
         names = [f"predicted.{spec.name}"]
         if spec.interval is not None:
-            names += [f"interval.{spec.name}.{end}" for end in ("low", "high")]
+            names += self.interval_columns(spec)
         return [(name, pa.float32()) for name in names]
 
     def columns(

@@ -23,15 +23,18 @@ class PredictedColumns:
         decisions: (rows,) class indices; for `multilabel` (rows, C) of 0 and 1; -100 where `failed`.
         probabilities: (rows, C) float32, NaN where `failed`; None where the table has none.
         failed: (rows,) bool: True = the table says that the row could not be predicted.
+        interval: Half the width of the interval around each answer; None where the table has none.
     """
 
     decisions: np.ndarray
     probabilities: np.ndarray | None
     failed: np.ndarray
+    interval: float | None = None
 
 
 def read_predicted(table: Table, spec: TaskSpec) -> PredictedColumns:
-    """A task's columns `predicted.{task}` and, where it has them, `probability.{task}.{label}` and `error`.
+    """A task's columns `predicted.{task}` and, where it has them, `probability.{task}.{label}`,
+    `interval.{task}.low` and `.high`, and `error`.
 
     Raises:
         TableError: If the columns do not fit the task, or a row has neither a prediction nor an error.
@@ -59,7 +62,8 @@ def read_predicted(table: Table, spec: TaskSpec) -> PredictedColumns:
             "them.",
         )
     decisions[failed] = kind.unlabelled(spec)
-    return PredictedColumns(decisions, _read_probabilities(table, spec, failed), failed)
+    interval = _read_interval(table, spec, decisions, np.flatnonzero(~failed))
+    return PredictedColumns(decisions, _read_probabilities(table, spec, failed), failed, interval)
 
 
 def not_predicted(table: Table, rows: Sequence[int], remedy: str) -> TableError:
@@ -134,6 +138,32 @@ def _read_probabilities(table: Table, spec: TaskSpec, failed: np.ndarray) -> np.
                 f"labels, {list(spec.labels)}.",
             )
     return values
+
+
+def _read_interval(table: Table, spec: TaskSpec, decisions: np.ndarray, rows: np.ndarray) -> float | None:
+    columns = toolkit_kind(spec).interval_columns(spec)
+    missing = [column for column in columns if column not in table.columns]
+    if len(missing) == len(columns) or not len(rows):
+        return None
+    if missing:
+        raise TableError(
+            f"{table.name} has no column {missing[0]!r}: give both ends of an interval, or none."
+        )
+    cells = [table.cells(column) for column in columns]
+    low, high = (np.array([_number(column[row]) for row in rows]) for column in cells)
+    answers = decisions[rows]
+    # As much as the digits that are written may differ by.
+    close = 1e-5 * np.maximum(np.abs(answers), 1)
+    wrong = rows[~((low <= answers + close) & (answers <= high + close) & np.isfinite(high - low))].tolist()
+    if wrong:
+        found = {row: f"{cells[0][row]!r} to {cells[1][row]!r} in {columns[0]!r} and after" for row in wrong}
+        raise table.error(
+            found,
+            f"{table.where(wrong)} have no interval that holds the answer ({found[wrong[0]]}): give the "
+            "columns as they were predicted.",
+        )
+    # All are equally wide but where the task's range cuts an end off.
+    return float(np.maximum(high - answers, answers - low).max())
 
 
 def _numbers(table: Table, column: str, rows: Sequence[int] | np.ndarray) -> list[float]:

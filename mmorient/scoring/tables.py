@@ -1,6 +1,7 @@
 """Predictions tables beside the truth, and as answers to SemEval-2020 task 8."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -77,6 +78,7 @@ def read_scored_table(
     known = reference_rows(predictions)
     is_reference = np.zeros(len(failed), bool) if known is None else known
     answers = {name: read_predicted(predictions, spec) for name, spec in specs.items()}
+    specs = {name: replace(spec, interval=answers[name].interval) for name, spec in specs.items()}
 
     def tasks(rows: np.ndarray) -> dict[str, TaskDecisions]:
         found: dict[str, TaskDecisions] = {}

@@ -75,6 +75,9 @@ def test_a_number_is_learned_chosen_by_predicted_and_explained(tmp_path: Path) -
     assert sum(inside) >= 0.9 * len(inside)
     again = score(recipe, tmp_path / "out.csv")
     assert again["tasks"]["warmth"]["mae"] == pytest.approx(scored["tasks"]["warmth"]["mae"], abs=1e-4)
+    # The row that the interval ends at may fall on either side in the digits that are written.
+    coverage = again["tasks"]["warmth"]["interval_coverage"]
+    assert coverage == pytest.approx(sum(inside) / len(inside), abs=1.5 / len(inside))
 
     image = str(tmp_path / "memes" / rows[0]["image"])
     (found,) = explain(model, AutoProcessor.from_pretrained(output), [image], [rows[0]["text"]])

@@ -21,6 +21,7 @@ from mmorient.scoring.decision_fitting import fit_decisions
 from mmorient.scoring.scores import baseline_scores, mean_scores, metrics_of, score_table, scores
 from mmorient.scoring.task_predictions import TaskDecisions, TaskPredictions
 from mmorient.tables.labels import read_labels
+from mmorient.tables.problems import TableError
 from mmorient.tables.records import Record
 from mmorient.tables.table import Table
 from modeling_mmorient.task_specs import TaskSpec, parse_tasks
@@ -229,3 +230,24 @@ def test_the_report_draws_values_and_residuals(tmp_path: Path) -> None:
         RunReport("A run", [replace(split, predictions={"age": replace(task, labels=np.full(30, NAN))})]),
     )
     assert "No row is labelled" in (tmp_path / "index.html").read_text()
+
+
+def test_the_interval_of_a_predictions_table_is_read() -> None:
+    spec = replace(SPEC, range=(0.0, 10.0))
+    columns: dict[str, Any] = {
+        "predicted.age": ["1", "", "9.5"],
+        "interval.age.low": ["0", "", "7.5"],  # cut off at the range's end
+        "interval.age.high": ["3", "", "10"],
+        "error": ["", "unreadable", ""],
+    }
+    assert read_predicted(Table("out", columns, range(3)), spec).interval == 2
+    without = {name: cells for name, cells in columns.items() if "interval" not in name}
+    assert read_predicted(Table("out", without, range(3)), spec).interval is None
+    for change, message in (
+        ({"interval.age.high": ["3", "", "9"]}, r"no interval that holds the answer \('7.5' to '9'"),
+        ({"interval.age.low": ["x", "", "7.5"]}, r"no interval that holds the answer \('x' to '3'"),
+        ({"interval.age.low": None}, "has no column 'interval.age.low'"),
+    ):
+        changed = {name: cells for name, cells in {**columns, **change}.items() if cells is not None}
+        with pytest.raises(TableError, match=message):
+            read_predicted(Table("out", changed, range(3)), spec)
