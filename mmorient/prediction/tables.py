@@ -156,7 +156,8 @@ def _read_interval(table: Table, spec: TaskSpec, decisions: np.ndarray, rows: np
     close = 1e-5 * np.maximum(np.abs(answers), 1)
     wrong = rows[~((low <= answers + close) & (answers <= high + close) & np.isfinite(high - low))].tolist()
     if wrong:
-        found = {row: f"{cells[0][row]!r} to {cells[1][row]!r} in {columns[0]!r} and after" for row in wrong}
+        where = f"in columns {columns[0]!r} and {columns[1]!r}"
+        found = {row: f"{cells[0][row]!r} to {cells[1][row]!r} {where}" for row in wrong}
         raise table.error(
             found,
             f"{table.where(wrong)} have no interval that holds the answer ({found[wrong[0]]}): give the "
