@@ -30,6 +30,7 @@ def main(argv: Sequence[str]) -> None:
     with TemporaryDirectory() as name:
         examples = Path(name) / "examples"
         write_examples(examples, draw_examples(examples))
+        print(f"showing {title} at http://{arguments.host}:{arguments.port}", flush=True)
         launch(MMOrientPipeline(model, processor=processor), title, examples, arguments.host, arguments.port)
 
 

@@ -1,6 +1,7 @@
 """The Space in a browser, from its folder and its requirements alone; `make browser` installs both."""
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -35,14 +36,28 @@ if CHROMIUM is None:
     pytest.skip("there is no Chromium on this machine", allow_module_level=True)
 
 
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Until the page is there."""
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/"):
+            return
+        time.sleep(0.2)
+    pytest.fail(log.read_text())
+
+
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Of a running Space, whose model lies on a Hub."""
     folder = tmp_path_factory.mktemp("space")
     write_space(folder / "space", "tester/memes", "apache-2.0")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     with LocalHub() as hub, (folder / "log").open("w") as log:
         put_on_hub(hub, unsure(publish(folder / "model")))
         # The requirements' own packages, and nothing of this checkout.
@@ -55,13 +70,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             [PYTHON, "app.py"], cwd=folder / "space", env=environment, stdout=log, stderr=log
         )
         try:
-            deadline = time.monotonic() + SECONDS
-            while time.monotonic() < deadline and process.poll() is None:
-                with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/"):
-                    break
-                time.sleep(0.2)
-            else:
-                pytest.fail((folder / "log").read_text())
+            wait_for(port, process, folder / "log")
             yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()
@@ -252,6 +261,26 @@ def test_a_narrow_screen_shows_all_of_it(browser: Any, address: str, tmp_path: P
         box = page.locator(part).first.bounding_box()
         assert box["x"] >= 0 and box["x"] + box["width"] <= 400, (part, box)
     page.close()
+
+
+def test_the_command_of_the_docs_shows_a_model(tmp_path: Path) -> None:
+    publish(tmp_path / "runs" / "quickstart")
+    (line,) = re.findall(
+        r"^mmorient demo (.*?) *(?:#.*)?$", (ROOT / "docs" / "demo.md").read_text(), re.MULTILINE
+    )
+    port = free_port()
+    arguments = line.replace("7860", str(port)).split()
+    # The toolkit is this checkout, with what a Space has installed beside it.
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+    command = [PYTHON, "-m", "mmorient.commands.main", "demo", *arguments]
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=log, stderr=log)
+        try:
+            wait_for(port, process, tmp_path / "log")
+            assert f"showing quickstart at http://127.0.0.1:{port}" in (tmp_path / "log").read_text()
+        finally:
+            process.terminate()
+            process.wait(30)
 
 
 def test_the_keyboard_is_enough(page: Any) -> None:

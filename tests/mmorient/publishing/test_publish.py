@@ -298,19 +298,21 @@ def test_the_code_on_the_card_runs(finished: Path, hub: LocalHub, tmp_path: Path
         assert run_python(code, env=hub.environment(tmp_path / "home")) == 1
 
 
+@pytest.mark.parametrize(("page", "number"), [("publishing", 2), ("demo", 2)])
 def test_the_commands_of_the_docs_run(
-    finished: Path, hub: LocalHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    page: str, number: int, finished: Path, hub: LocalHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "quickstart").symlink_to(finished)
-    text = (ROOT / "docs" / "publishing.md").read_text()
+    text = (ROOT / "docs" / f"{page}.md").read_text()
     commands = re.findall(r"^mmorient publish (.*)$", text, re.MULTILINE)
     for command in commands:
         main(shlex.split(command, comments=True))
-    assert (tmp_path / "published" / MANIFEST).is_file() and len(commands) == 2
+    assert (tmp_path / "published" / MANIFEST).is_file() and len(commands) == number
     files = hub.files("me/mmorient-quickstart")
     assert set(files) == {MANIFEST, *repository_files(tmp_path / "published")}
+    assert (("space", "me/mmorient-demo") in hub.repos) == (page == "demo")
 
 
 def test_files_of_others_are_not_lost(finished: Path, hub: LocalHub) -> None:
