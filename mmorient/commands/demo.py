@@ -31,7 +31,13 @@ def main(argv: Sequence[str]) -> None:
         examples = Path(name) / "examples"
         write_examples(examples, draw_examples(examples))
         print(f"showing {title} at http://{arguments.host}:{arguments.port}", flush=True)
-        launch(MMOrientPipeline(model, processor=processor), title, examples, arguments.host, arguments.port)
+        pipeline = MMOrientPipeline(model, processor=processor)
+        try:
+            launch(pipeline, title, examples, arguments.host, arguments.port)
+        except OSError as error:
+            raise ValueError(
+                f"nothing can be shown at {arguments.host}:{arguments.port} ({error}): choose another --port."
+            ) from error
 
 
 if __name__ == "__main__":
