@@ -10,7 +10,10 @@ import pytest
 from transformers import pipeline
 
 from mmorient.demo import visits
+from mmorient.demo.views import show_answers, show_taught, show_why
 from mmorient.demo.visits import Meme, SharedModel, Visit
+from tests.mmorient.predicting import save_model
+from tests.mmorient.report.test_report import Page
 from tests.mmorient.serving.published import image, publish
 
 LABELS = {"mood": "good"}
@@ -139,3 +142,24 @@ def test_an_error_leaves_the_model_as_it_was(
         with pytest.raises(ZeroDivisionError):
             model.answer(meme, visit)
     assert model.answer(meme, Visit()) == before
+
+
+def test_every_kind_of_task_is_answered_taught_and_shown(tmp_path: Path) -> None:
+    tasks = {
+        "mood": {"labels": ["bad", "good"], "kind": "ordinal"},
+        "about": {"labels": ["politics", "animals"], "kind": "multilabel"},
+        "stars": {"kind": "regression", "range": [1, 5]},
+    }
+    folder = save_model(tmp_path / "model", tasks)
+    model = SharedModel(pipeline("image-classification", model=str(folder), trust_remote_code=True))
+    before = model.answer(Meme(None, "votes"), Visit())
+    visit = model.teach(Meme(None, "votes"), {"mood": "good", "about": [], "stars": 4.5}, Visit())
+    after = model.answer(Meme(None, "votes"), visit)
+    known = after.explanation["neighbors"]["text"][0]["labels"]
+    assert known == {"mood": "good", "about": [], "stars": "4.5"}
+    shown = Page(show_taught(visit, before, after)).text
+    assert "about , taught none" in shown and "stars , taught 4.5" in shown and "mood , taught good" in shown
+    assert "stars regression" in Page(show_answers(after, model.specs)).text
+    assert "yours 1" in Page(show_why(after, model.specs, visit, None)).text
+    with pytest.raises(ValueError, match=r"`labels.stars` is 7"):
+        model.teach(Meme(None, "votes"), {"stars": 7}, Visit())
