@@ -85,7 +85,10 @@ def largest_difference(model, pool, alone, pairings, seed):
 FEW = {"image_neighbors": 3, "text_neighbors": 2}
 
 
-@pytest.mark.parametrize(("kind", "pairings"), [("features", 8000), ("vision", 2000)])
+@pytest.mark.parametrize(
+    ("kind", "pairings"),
+    [("features", 8000), ("vision", 200), pytest.param("vision", 2000, marks=pytest.mark.slow)],
+)
 @pytest.mark.parametrize("use_votes", [True, False])
 def test_a_row_gets_the_same_answer_in_any_batch(kind, pairings, use_votes, make_known, make_inputs):
     model, pool = make_known(kind, use_votes=use_votes, **FEW), pool_of_rows(make_inputs, kind)

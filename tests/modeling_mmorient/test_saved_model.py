@@ -296,7 +296,7 @@ print(len(outcomes))
 """
 
 
-@pytest.mark.parametrize("save", ["save_pretrained", "save_references"])
+@pytest.mark.parametrize("save", [pytest.param("save_pretrained", marks=pytest.mark.slow), "save_references"])
 def test_a_kill_between_any_two_files_leaves_the_old_model_or_the_new_one(save, known, tmp_path):
     stride = 1 if os.environ.get("ATTACK") == "large" else 4
     script = KILLED.format(root=str(ROOT), folder=str(tmp_path / "model"), save=save, stride=stride)

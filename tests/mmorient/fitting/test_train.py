@@ -195,6 +195,7 @@ def test_a_task_that_no_training_row_is_labelled_for_is_refused(tmp_path: Path) 
         main(recipe)
 
 
+@pytest.mark.slow
 def test_every_process_learns_the_same_vocabulary() -> None:
     code = (
         "import sys; sys.path.insert(0, '.')\n"
@@ -220,6 +221,7 @@ def test_given_class_weights_are_kept_and_what_is_fitted_cannot_be_given(tmp_pat
             build_run(recipe)
 
 
+@pytest.mark.slow
 def test_test_rows_change_nothing_but_their_scores(tmp_path: Path) -> None:
     """Weights, vocabulary, class weights and what is fitted do not depend on them."""
     draw_memes(tmp_path / "memes", rows=400, seed=1)

@@ -50,6 +50,7 @@ def test_a_name_that_does_not_exist_is_said_at_once(
     assert len(asked) == (name == "someone/nothing")
 
 
+@pytest.mark.slow
 def test_models_of_the_hub_are_found_there_and_afterwards_without_it(
     saved_model: Path, tmp_path: Path
 ) -> None:

@@ -147,6 +147,7 @@ def test_a_dry_run_that_ends_early_leaves_the_folder_as_it_was(
     assert [path.name for path in tmp_path.iterdir()] == ["pub"]
 
 
+@pytest.mark.slow
 def test_a_space_is_published_beside_the_model(finished: Path, hub: LocalHub) -> None:
     said = publish(job(finished, space="tester/demo")).splitlines()
     assert said[-2].startswith("published: ") and said[-1].startswith("Space: ")
@@ -315,6 +316,7 @@ def test_the_commands_of_the_docs_run(
     assert (("space", "me/mmorient-demo") in hub.repos) == (page == "demo")
 
 
+@pytest.mark.slow
 def test_files_of_others_are_not_lost(finished: Path, hub: LocalHub) -> None:
     api = HfApi(endpoint=hub.endpoint, token="hf_local")
     api.create_repo("tester/memes")
@@ -352,6 +354,7 @@ def test_who_commits_meanwhile_is_not_overwritten(
     assert hub.files("tester/memes") == {**before, "theirs.txt": b"theirs"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("failing", ["lfs_upload", "commit", "preupload"])
 def test_a_hub_that_fails_in_the_middle_keeps_the_old_revision(
     failing: str, finished: Path, hub: LocalHub, monkeypatch: pytest.MonkeyPatch
