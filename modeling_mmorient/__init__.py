@@ -19,10 +19,10 @@ __all__ = [
 ]
 
 AutoConfig.register(MMOrientConfig.model_type, MMOrientConfig)
-# What a user of a checkpoint wants is its answers, so AutoModel gives the model with the heads.
+# A user of a checkpoint wants its answers, so AutoModel gives the model with the heads.
 AutoModel.register(MMOrientConfig, MMOrientForMultitaskClassification)
 AutoProcessor.register(MMOrientConfig, MMOrientProcessor)
-# By a name of its own: that of the saved models' task would take all other models' image classification away.
+# Under a name of its own: registered as `image-classification`, it would replace that of all other models.
 PIPELINE_REGISTRY.register_pipeline("mmorient", MMOrientPipeline, pt_model=AutoModel)
 MMOrientConfig.register_for_auto_class()
 MMOrientForMultitaskClassification.register_for_auto_class("AutoModel")

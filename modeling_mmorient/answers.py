@@ -21,8 +21,8 @@ class Answer:
     Args:
         labels: One label; of a `multilabel` task those that hold; of a `regression` task its value in digits.
         probabilities: By label, calibrated. Empty for a `regression` task.
-        thresholds: By label, what its probability must be above for the label to hold: for every label of a
-            `multilabel` task, for the second of two that were fitted one, for no others.
+        thresholds: By label, the probability above which the label holds: for every label of a `multilabel`
+            task, for the second of two labels where a threshold was fitted, for no others.
         value: Of a `regression` task; None for others.
         interval: Around it, where one was fitted: low and high end between which nine of ten true values lie.
     """
@@ -45,7 +45,7 @@ class Answer:
     def _beside(self, label: str) -> str:
         if label not in self.thresholds:
             return ""
-        # More digits: the share may be close to it.
+        # More digits: the probability may be close to the threshold.
         sign = ">" if label in self.labels else "<="
         return f" {sign} {self.thresholds[label]:.3f}"
 
@@ -91,7 +91,7 @@ def _thresholds(spec: TaskSpec) -> dict[str, float]:
     labels = kind_of(spec).threshold_labels(spec.labels)
     if spec.thresholds is not None:
         return dict(zip(labels, spec.thresholds, strict=True))
-    # Of one of two classes the more probable one is the answer: there is no limit to show.
+    # The most probable class is the answer: there is no threshold to show.
     return dict.fromkeys(labels, 0.5) if spec.several else {}
 
 
@@ -103,8 +103,8 @@ class AnsweringModel:
     def probabilities(self, logits: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Calibrated probabilities (batch_size, classes) by task, from the output's `logits`.
 
-        Of each class, summing to one; for `multilabel` of each label by itself. A `regression` task has none:
-        in their place stands its value, (batch_size, 1). See `calibration.py`.
+        One for each class, summing to one; for `multilabel` each label has its own. A `regression` task has
+        none: its value, (batch_size, 1), is given instead. See `calibration.py`.
         """
         specs = self.config.task_specs
         return {name: probabilities(specs[name], values) for name, values in logits.items()}
@@ -121,7 +121,7 @@ class AnsweringModel:
     def intervals(self, decisions: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Where nine of ten true values lie, (batch_size, 2) low and high end, from [`~decisions`].
 
-        By task, of those `regression` tasks that had an interval fitted after training.
+        By task, for the `regression` tasks whose interval was fitted after training.
         """
         specs = self.config.task_specs
         found = {name: intervals(specs[name], values) for name, values in decisions.items()}

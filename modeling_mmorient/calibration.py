@@ -18,8 +18,8 @@ def probabilities(spec: TaskSpec, logits: torch.Tensor) -> torch.Tensor:
         logits: (..., C).
 
     Returns:
-        (..., C): of each class, summing to one; for `multilabel` of each label by itself. A `regression` task
-        has none: in their place stands its value in the table's unit, (..., 1).
+        (..., C): one for each class, summing to one; for `multilabel` each label has its own. A `regression`
+        task has none: its value in the table's unit, (..., 1), is given instead.
     """
     return kind_of(spec).probabilities(spec, logits.float())
 
@@ -29,8 +29,8 @@ def decisions(spec: TaskSpec, probabilities: torch.Tensor) -> torch.Tensor:
 
     Args:
         spec: The task. With `thresholds`, a label holds where its probability is above its threshold: each
-            label of a `multilabel` task, the second label of a task with two. Without: one half, and of
-            several classes the most probable.
+            label of a `multilabel` task, the second label of a task with two. Without them, a label of a
+            `multilabel` task holds above one half, and of several classes the most probable is the answer.
         probabilities: (..., C), from [`probabilities`].
 
     Returns:

@@ -17,7 +17,7 @@ from .text_input import read_text
 TENSOR_TYPES = ("pt", "np")
 # Of an array's dimensions.
 LAYOUTS = ("channels_first", "channels_last")
-# Keywords of which each part has its own, in a mapping.
+# Groups of keywords, each a mapping, and the part that takes them.
 GROUPS = {"text_kwargs": "tokenizer", "images_kwargs": "image_processor"}
 # Keywords that would change the number of rows, or what a row is.
 REFUSED_KEYWORDS = (
@@ -27,7 +27,7 @@ REFUSED_KEYWORDS = (
     "is_split_into_words",
     "return_overflowing_tokens",
 )
-# Options of an image processor that say how large its pictures come out.
+# Options of an image processor that decide the size of the pictures it returns.
 SIZES = ("size", "crop_size", "pad_size")
 
 
@@ -72,14 +72,14 @@ def unwrap_images(pictures: list[Any] | None) -> list[Any] | None:
 
 
 def check_rows(pictures: list[Any] | None, texts: list[str] | None) -> None:
-    """Check that pictures and texts are of one length, and that every row has one of them.
+    """Check that there are as many pictures as texts, and that every row has one of them.
 
     Args:
         pictures: One entry per row, None where the picture is missing; None: no pictures at all.
         texts: One entry per row, empty where the text is missing; None: no texts at all.
 
     Raises:
-        ValueError: They are not.
+        ValueError: There is no input, the numbers differ, or a row has neither.
     """
     if pictures is None and texts is None:
         raise ValueError("there is no input; give images, text, or both")
@@ -158,7 +158,7 @@ def merged_options(processor: Any, keywords: Mapping[str, Any]) -> dict[str, dic
         ValueError: A keyword is unknown, has a value that no part takes, or would change the number of rows.
     """
     _refuse_unknown(processor, keywords)
-    # The tokenizer's saved max_length is the default of text_max_length, not its superior.
+    # The tokenizer's saved max_length is only the default of text_max_length and does not override it.
     saved = {} if processor.tokenizer is None else {**processor.tokenizer.init_kwargs}
     saved.pop("max_length", None)
     with naming("the processor", keywords):
@@ -269,7 +269,7 @@ def _check_sizes(image_processor: Any, options: Mapping[str, Any]) -> None:
         size: Any = options.get(name)
         if size is None:
             size = getattr(image_processor, name, None)
-        # A number, several, or several with names.
+        # One number, a sequence of numbers, or a mapping from names to numbers.
         given = size.values() if hasattr(size, "values") else size
         for side in [given] if isinstance(given, int | float) else given or ():
             if isinstance(side, int | float) and not side**2 <= MAX_PIXELS:

@@ -48,7 +48,7 @@ class Multiclass(TaskKind):
     def reordered_options(self, spec: TaskSpec, order: Sequence[int]) -> dict[str, Any]:
         changed = super().reordered_options(spec, order)
         if spec.thresholds is not None:
-            # That of the second of two labels, which was the first.
+            # The threshold is that of the second of two labels, which was the first before.
             changed["thresholds"] = [1 - spec.thresholds[0]]
         return changed
 
@@ -114,7 +114,7 @@ class Ordinal(Multiclass):
         return dict(state)
 
     def reordered_options(self, spec: TaskSpec, order: Sequence[int]) -> dict[str, Any]:
-        # Its head will be new.
+        # Its head will be new, and what was fitted to the old one no longer applies.
         return {**super().reordered_options(spec, order), "temperature": 1.0, "thresholds": None}
 
 

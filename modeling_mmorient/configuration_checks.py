@@ -43,10 +43,10 @@ WIDTHS = (
 
 
 def check_common_fields(given: Mapping[str, Any]) -> None:
-    """Entries of transformers' own, before it makes something of them.
+    """Check entries of transformers' own, before it converts them.
 
     Args:
-        given: By name, as far as they are given.
+        given: Those that were given, by name.
     """
     for name in COMMON_SWITCHES:
         if given.get(name) is not None and not isinstance(given[name], bool):
@@ -87,7 +87,7 @@ def check_common_fields(given: Mapping[str, Any]) -> None:
 
 
 def check_numbers(config: Any) -> None:
-    """Widths, numbers and shares of an `MMOrientConfig`."""
+    """Check the widths, numbers and shares of an `MMOrientConfig`."""
     for field in WIDTHS:
         require_int(field, getattr(config, field), 1, MAX_WIDTH)
     require_int("task_feature_dim", config.task_feature_dim, 0, MAX_WIDTH)
@@ -116,7 +116,7 @@ def check_numbers(config: Any) -> None:
 
 
 def check_booleans(config: Any) -> None:
-    """Switches of an `MMOrientConfig`, of which only `use_votes` may be None yet."""
+    """Check the switches of an `MMOrientConfig`, of which only `use_votes` may still be None."""
     for field in SWITCHES:
         value = getattr(config, field)
         if not isinstance(value, bool) and not (value is None and field == "use_votes"):
@@ -124,7 +124,7 @@ def check_booleans(config: Any) -> None:
 
 
 def check_switches(config: Any) -> None:
-    """Choices of an `MMOrientConfig`, and what goes together."""
+    """Check the choices of an `MMOrientConfig`, and that they are compatible."""
     for field, choices in CHOICES.items():
         value = getattr(config, field)
         if not isinstance(value, str) or value not in choices:
@@ -152,7 +152,7 @@ def check_switches(config: Any) -> None:
 
 
 def check_saved_references(saved: Any) -> None:
-    """What `save_pretrained` says of references: None, or their number and digest."""
+    """Check what `save_pretrained` says about references: None, or their number and digest."""
     if saved is None:
         return
     if not isinstance(saved, Mapping) or set(saved) != {"number", "digest"}:
@@ -165,7 +165,7 @@ def check_saved_references(saved: Any) -> None:
 
 
 def require_int(field: str, value: Any, least: int, most: int) -> None:
-    """That a field holds a whole number in [least, most]."""
+    """Check that a field holds a whole number in [least, most]."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ValueError(f"`{field}` is {shown(value)}: give a whole number of at least {least}.")
     if value > most:

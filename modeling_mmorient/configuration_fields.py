@@ -27,7 +27,7 @@ COMMON_NAMES = (
     "output_attentions",
     "torch_dtype",
 )
-# By which `from_pretrained` says where files are; transformers leaves some of them to whoever comes next.
+# Arguments of `from_pretrained` that say where files are; transformers passes some of them on.
 LOADING_NAMES = (
     "_from_auto",
     "_from_pipeline",
@@ -45,7 +45,7 @@ LOADING_NAMES = (
 EARLIER_FIELDS = {"bank_dtype": "reference_dtype"}
 EARLIER_VALUES = {"graph_scope": {"bank": "references"}}
 
-# What `pipeline` of transformers looks for: one task, found by this name and without a name.
+# What transformers' `pipeline` looks for: the one task, found with or without its name.
 CUSTOM_PIPELINES = {
     "image-classification": {"impl": "pipeline_mmorient.MMOrientPipeline", "pt": ["AutoModel"]}
 }
@@ -96,14 +96,14 @@ def nearest(name: str, own: Iterable[str]) -> str:
 
 
 def is_misspelt(name: str, own: Iterable[str]) -> bool:
-    """Whether a name is so like a field's that nothing else can be meant."""
+    """Whether a name is so similar to a field's that it can only be a misspelling."""
     return bool(difflib.get_close_matches(name, list(own), n=1, cutoff=0.85))
 
 
 def split_unknown(entries: Mapping[str, Any], own: Iterable[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Entries of a file that are known, and those of later releases, which are kept as they are.
 
-    What earlier releases of transformers wrote of generating text is in neither.
+    Options of text generation, which earlier releases of transformers wrote, are in neither.
     """
     dropped = GenerationConfig._get_default_generation_params().keys()
     unknown = unknown_names(entries, own)
@@ -122,7 +122,7 @@ def refuse_code(entries: Mapping[str, Any], keys: tuple[str, ...]) -> None:
 
 
 def without_paths(values: Any) -> Any:
-    """Where an encoder once lay on somebody's disk is nobody else's business."""
+    """The values without the paths that encoders were loaded from, which are private to that machine."""
     if not isinstance(values, dict):
         return values
     return {key: "" if key == "_name_or_path" else without_paths(value) for key, value in values.items()}
@@ -140,7 +140,7 @@ def read_configuration(path: Any) -> dict[str, Any]:
     path = Path(path)
     try:
         entries = json.loads(path.read_bytes().decode("utf-8"))
-    # Neither text nor JSON; too deep for a parser; numbers of some thousand digits.
+    # Not text, not JSON, nested too deeply for the parser, or a number with thousands of digits.
     except (ValueError, RecursionError) as error:
         raise ValueError(
             f"{path} cannot be read as JSON in UTF-8 ({error}): it was cut short or altered; copy it again."

@@ -22,11 +22,11 @@ from .task_specs import MAX_LABELS
 MAX_LAYERS = 1_000
 # Width of a layer: GPT-3's widest has 49,152.
 MAX_WIDTH = 2**17
-# Any other whole number in an encoder's configuration: the largest vocabularies have some million tokens.
+# Any other whole number in an encoder's configuration: the largest vocabularies have about a million tokens.
 MAX_NUMBER = 10_000_000
 # Levels of an encoder's configuration: the deepest there is has four.
 MAX_DEPTH = 20
-# Neighbours in a graph, which are remembered for each reference: more than some hundred have never helped.
+# Neighbours in a graph, which are remembered for each reference: more than a few hundred have never helped.
 MAX_NEIGHBORS = 10_000
 # Parameters of a model, 400 GB in float32: the largest encoders of pictures and texts have some 2 * 10^10.
 MAX_PARAMETERS = 10**11
@@ -41,10 +41,10 @@ _INPUT_SIZES = ("image_size", "max_position_embeddings", "num_channels", "patch_
 
 
 def check_encoder_numbers(place: str, values: Any) -> None:
-    """That no number in an encoder's configuration, at any depth, asks for absurd sizes.
+    """Check that no number in an encoder's configuration, at any depth, asks for absurd sizes.
 
     Args:
-        place: Where the configuration stands, for errors.
+        place: Where the configuration is found, for errors.
         values: Its dict, or anything within.
 
     Raises:
@@ -61,7 +61,7 @@ def check_encoder_numbers(place: str, values: Any) -> None:
         if _is_depth(place) and all(type(value) is int for value in values):
             _refuse_above(f"the sum of {place}", sum(values), MAX_LAYERS)
         for value in values:
-            # A level of its own only where it holds more: the entry's name is that of its numbers, too.
+            # Only nested containers are a level of their own; numbers in a list go by the list's name.
             inner = f"{place}.0" if isinstance(value, Mapping | list | tuple) else place
             check_encoder_numbers(inner, value)
     elif type(values) is int:
@@ -75,7 +75,7 @@ def check_encoder_numbers(place: str, values: Any) -> None:
 
 
 def check_encoder_fields(place: str, config: PretrainedConfig) -> None:
-    """That no field of an encoder's configuration which its kind does not check spoils its answers.
+    """Check fields of an encoder's configuration that its kind does not check and that spoil its answers.
 
     Args:
         place: Where the configuration stands, for errors.
@@ -135,10 +135,10 @@ def _refuse_above(place: str, value: int, most: int) -> None:
 
 
 def check_size(config: Any) -> None:
-    """That a whole model has no more than `MAX_PARAMETERS`.
+    """Check that a whole model has no more than `MAX_PARAMETERS` parameters.
 
     Args:
-        config: An `MMOrientConfig` whose single numbers are checked.
+        config: An `MMOrientConfig` whose fields have been checked one by one.
 
     Raises:
         ValueError: Naming the part that is largest.
@@ -178,7 +178,7 @@ def encoder_parameters(config: PretrainedConfig) -> int:
     if config.model_type == "mobilenet_v2":
         return math.ceil(3.5e6 * max(1.0, config.depth_multiplier) ** 2)
     if config.model_type in ("convnext", "convnextv2", "resnet"):
-        # A ResNet's block narrows to a quarter.
+        # Within a ResNet's block the width is a quarter.
         each = 1 if config.model_type == "resnet" else 8
         return sum(
             each * depth * width**2 for depth, width in zip(config.depths, config.hidden_sizes, strict=True)
@@ -190,11 +190,11 @@ def encoder_parameters(config: PretrainedConfig) -> int:
             sum(depth * inner * width**2 for depth, width in zip(config.depths, widths, strict=True))
         )
     width = config.hidden_size
-    # DistilBERT has a name of its own, DINOv2 a ratio.
+    # DistilBERT has another name for this field, DINOv2 a ratio instead.
     inner = getattr(config, "intermediate_size", None) or getattr(config, "hidden_dim", None)
     inner = inner or width * config.mlp_ratio
     number = config.num_hidden_layers
-    if config.model_type == "albert":  # whose layers share theirs
+    if config.model_type == "albert":  # its layers share their parameters
         number = config.num_hidden_groups * config.inner_group_num
     # Attention has four matrices, a gated layer behind it three.
     layers = number * (4 * width**2 + 3 * width * inner)

@@ -83,8 +83,8 @@ class MMOrientConfig(PretrainedConfig):
         hima_hidden_size: Hidden width h of the attention scores. Defaults to 256; `direct` scoring has 1.
         hima_scoring: `context`: s = GELU(W q + b) . c; `direct`: s = GELU(w . q + b), the published
             script's. Defaults to `context`.
-        hima_momentum: Share of a new batch in the running mean of stage 2's g, in [0, 1]; 0: the
-            mean of all batches counts each the same. Defaults to 0.1.
+        hima_momentum: Share of a new batch in the running mean of stage 2's g, in [0, 1]; 0: all
+            batches count equally. Defaults to 0.1.
         image_threshold, text_threshold: Cosine above which two samples are neighbours in that
             modality's graph. None (default): no threshold. (The published script's 0.9 leaves the
             graphs of common encoders empty.)
@@ -106,8 +106,8 @@ class MMOrientConfig(PretrainedConfig):
             Defaults to 0.
         uncertainty_weighting: Learn each task's share in the loss (`UncertaintyWeighting`). Defaults to
             False: the tasks' weights alone decide.
-        saved_references: What `save_pretrained` says of the references that it saves: their `number` and the
-            `digest` of their files. Not to be chosen.
+        saved_references: What `save_pretrained` writes about the references that it saves: their `number` and
+            the `digest` of their files. Not for callers to set.
 
     Raises:
         ValueError: Naming the field, the value and the remedy.
@@ -136,7 +136,7 @@ class MMOrientConfig(PretrainedConfig):
     text_config: Any = "bert"
     vision_config: Any = None
     tasks: Any = None
-    # None is what a caller may leave them at; after construction they are numbers.
+    # A caller may leave these at None; after construction they are numbers.
     image_embed_dim: int = None  # type: ignore[assignment]
     text_embed_dim: int = None  # type: ignore[assignment]
     region_dim: int = None  # type: ignore[assignment]
@@ -154,7 +154,7 @@ class MMOrientConfig(PretrainedConfig):
     text_threshold: float | None = None
     image_neighbors: int | None = 16
     text_neighbors: int | None = 16
-    # None is what a caller may leave them at here, too.
+    # A caller may leave these at None, too; after construction they are set.
     graph_scope: str = None  # type: ignore[assignment]
     reference_dtype: str = "float32"
     use_votes: bool = None  # type: ignore[assignment]
@@ -189,7 +189,7 @@ class MMOrientConfig(PretrainedConfig):
         names_classes = getattr(self, "id2label", None) is not None or kwargs.get("num_labels") is not None
         super().__post_init__(**kwargs)
         if not names_classes:
-            # Transformers' two labels LABEL_0 and LABEL_1 would be none of any task's.
+            # Transformers' two default labels, LABEL_0 and LABEL_1, belong to no task.
             self.id2label = self.label2id = None
         # One composite model has one dtype: an encoder's own (a float16 checkpoint's, say) would
         # otherwise build that encoder alone in it.
@@ -263,7 +263,7 @@ class MMOrientConfig(PretrainedConfig):
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
         """As `PretrainedConfig.from_dict`; fields that replace the saved ones are checked like them.
 
-        What given `tasks` leave out of tasks that were saved, `carried_over` adds.
+        Fields of saved tasks that the given `tasks` leave out are added by `carried_over`.
         """
         # A caller may choose an attention; a file that does so could name code on the Hub.
         hidden = (f"_{name}" for name in IMPLEMENTATIONS)
@@ -274,17 +274,17 @@ class MMOrientConfig(PretrainedConfig):
         replaced = {name: kwargs.pop(name) for name in list(kwargs) if name in own}
         if replaced.get("tasks") is not None and entries.get("tasks") is not None:
             replaced["tasks"] = carried_over(parse_tasks(entries["tasks"]), replaced["tasks"])
-        for role in ENCODER_ROLES:  # a dict changes single entries of an encoder's
+        for role in ENCODER_ROLES:  # a dict changes single entries of an encoder's configuration
             if isinstance(replaced.get(role), Mapping) and isinstance(entries.get(role), Mapping):
                 replaced[role] = {**entries[role], **replaced[role]}
-        # What is no field may be meant for the model, if the caller asks for what is left over.
+        # If the caller asks for unused arguments, those that are no fields may be meant for the model.
         leave_unused = kwargs.pop("return_unused_kwargs", False)
         refused = [name for name in unknown_names(kwargs, own) if name not in (*LOADING_NAMES, *later)]
         if leave_unused:
             refused = [name for name in refused if is_misspelt(name, own)]
         refuse_unknown(refused, own)
         unused = {name: kwargs.pop(name) for name in unknown_names(kwargs, own)}
-        # Of a Hub's kernel, too, which no file may choose.
+        # These may name a kernel on the Hub, which a caller may choose but a file may not.
         chosen = {name: kwargs.pop(name) for name in IMPLEMENTATIONS if kwargs.get(name) is not None}
         config = super().from_dict({**entries, **replaced}, **kwargs)
         for name, value in chosen.items():

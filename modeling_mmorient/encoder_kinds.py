@@ -14,7 +14,7 @@ from transformers import CONFIG_MAPPING, PretrainedConfig
 from .configuration_limits import check_encoder_fields, check_encoder_numbers, encoder_parameters
 from .shown_values import shown
 
-# The widths of the paper's features (section "Features"); used where no encoder says otherwise.
+# The widths of the paper's features (section "Features"), used where there is no encoder.
 PAPER_WIDTHS = {"image_embed_dim": 512, "text_embed_dim": 512, "region_dim": 2048, "token_dim": 768}
 
 JOINT_KINDS = ("chinese_clip", "clip", "siglip")
@@ -104,7 +104,7 @@ def build_encoder_config(role: str, value: Any) -> PretrainedConfig | None:
         else:
             config = CONFIG_MAPPING[kind](**{key: item for key, item in value.items() if key != "model_type"})
         check_encoder_fields(role, config)
-        encoder_parameters(config)  # for what it fails on
+        encoder_parameters(config)  # called for its errors alone
         widths = encoder_widths(role, config).values()
     except Exception as error:  # each kind checks its fields in its own way, or not at all
         raise ValueError(f"`{role}` is no configuration of the kind {shown(kind)}: {error}") from error
@@ -227,7 +227,7 @@ def feature_widths(
 
     Args:
         encoders: Configurations by role, None where there is no encoder.
-        given: By field, what a caller has said; None where nothing.
+        given: By field, the width that the caller gave; None where there is none.
 
     Raises:
         ValueError: If a width that is given is not its encoder's.

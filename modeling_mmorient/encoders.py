@@ -1,4 +1,4 @@
-"""Raw tensors to features: the only place that knows CLIP, BERT and friends (paper, section "Features")."""
+"""Raw tensors to features: the only module that knows CLIP, BERT and others (paper, section "Features")."""
 
 import inspect
 from typing import Any
@@ -19,8 +19,8 @@ from .input_checks import (
     without_unsound,
 )
 
-# Parameters by name within the encoders that nothing here reads: of a joint encoder's contrastive
-# loss, of masked-image training, and of a pooling that cannot be left out.
+# Names of the encoders' parameters that nothing here reads: those of a joint encoder's contrastive
+# loss, of masked-image training, and of a pooling layer that cannot be left out.
 UNREAD_PARAMETERS = (
     "joint.logit_scale",
     "joint.logit_bias",
@@ -50,7 +50,7 @@ def build_encoder(role: str, config: PretrainedConfig | None) -> PreTrainedModel
         return None
     if not has_attention_choice(config):
         config._attn_implementation = "eager"
-    # The dtype of the model around it, not one that the configuration remembers.
+    # The dtype of the model around it, not the one in the encoder's configuration.
     dtype = torch.get_default_dtype()
     try:
         return AutoModel.from_config(config, dtype=dtype, **encoder_options(config))
@@ -71,8 +71,8 @@ class FeatureEncoders(nn.Module):
     | e_txt | its projected text embedding | masked mean of Q_txt |
     | Q_txt | - | the text encoder's last hidden state |
 
-    Features that the caller gives win, and an encoder runs only for what is still missing and read by
-    some branch. With `freeze_encoders` the encoders stay in evaluation mode under `train()` and record
+    Features that the caller gives win, and an encoder runs only for those that are missing and that some
+    branch reads. With `freeze_encoders` the encoders stay in evaluation mode under `train()` and record
     no gradients.
 
     Args:
@@ -132,7 +132,7 @@ class FeatureEncoders(nn.Module):
         return complete_features(self.config, raw, given, dtype)
 
     def _check(self, raw: RawInputs, given: FeatureInputs, checks: ValueChecks) -> None:
-        """What encoders would fail on, and all values with one wait for the device."""
+        """Check what encoders would fail on, and all values with a single wait for the device."""
         texts: list[tuple[str, torch.Tensor | None, PreTrainedModel]] = []
         if self.text is not None:
             texts.append(("input_ids", raw.input_ids, self.text))
@@ -171,7 +171,7 @@ class FeatureEncoders(nn.Module):
         wants_embeds = given.image_embeds is None and self.config.needs_embeds
         if not wants_rows and not wants_embeds:
             return
-        # Not `len`, which would make the number of rows a constant of a graph that is exported.
+        # Not `len`, which would make the number of rows a constant in an exported graph.
         rows_given = pixel_values.shape[0]
         pixel_values = _some_row(_blank_missing(pixel_values, given.image_present).to(encoder.dtype))
         if self.joint is not None:
@@ -194,8 +194,8 @@ class FeatureEncoders(nn.Module):
             # Convolutions run faster where the channels of a pixel lie side by side.
             pixel_values = pixel_values.contiguous(memory_format=torch.channels_last)
             together = torch.is_grad_enabled() or torch.compiler.is_compiling()
-            # On CPU one by one: the feature maps of more pictures leave the caches, and their memory is asked
-            # of the system anew for every layer. And a picture's features are the same in any batch.
+            # On CPU one by one: the feature maps of several pictures do not fit the caches, and their memory
+            # is allocated anew for every layer. A picture's features are then also the same in any batch.
             one_by_one = pixel_values.device.type == "cpu" and not together
             parts = list(pixel_values.split(1)) if one_by_one else [pixel_values]
         outputs = [encoder(part, return_dict=True).last_hidden_state for part in parts]
@@ -245,7 +245,7 @@ def _blank_missing(values: Any, present: torch.Tensor | None) -> torch.Tensor:
 
 
 def _some_row(values: torch.Tensor) -> torch.Tensor:
-    """A batch without rows with one of zeros, since encoders fail on none; others as they are."""
+    """An empty batch gets one row of zeros, since encoders fail without rows; others stay as they are."""
     return values if values.shape[0] else values.new_zeros(1, *values.shape[1:])
 
 
@@ -261,7 +261,7 @@ def _no_encoder(raw: str, features: str) -> ValueError:
 
 
 def _check_tokens(name: str, ids: torch.Tensor, positions: int | None) -> None:
-    """That ids (batch_size, tokens) are tokens at all, and no more than their encoder has positions for."""
+    """Check that ids (batch_size, tokens) have a token, and no more than their encoder has positions for."""
     if not ids.shape[1]:
         raise ValueError(
             f"`{name}` has the shape {tuple(ids.shape)}: give at least one token a row; where a text is "
@@ -277,7 +277,7 @@ def _check_tokens(name: str, ids: torch.Tensor, positions: int | None) -> None:
 def _check_images(
     pixels: torch.Tensor, channels: int, least: tuple[int, int], most: tuple[int, int] | None
 ) -> None:
-    """That pictures (batch_size, channels, height, width) are such as the encoder reads."""
+    """Check that the encoder can read pictures of this shape (batch_size, channels, height, width)."""
     sides = tuple(pixels.shape[2:])
     too_small = any(side < limit for side, limit in zip(sides, least, strict=True))
     too_large = most is not None and any(side > limit for side, limit in zip(sides, most, strict=True))

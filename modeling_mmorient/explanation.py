@@ -50,14 +50,14 @@ class TaskExplanation:
         probabilities: By label, calibrated. Empty for a `regression` task.
         decision: The answer: one label, those of a `multilabel` task that hold, or the value of a
             `regression` task in digits.
-        contributions: By branch and label: the label's logit less what it is without the branch, whose
-            features are zero then. They do not add up to the logit: the learner is not linear. (Logits of
-            an `ordinal` task are the log-probabilities of its labels.) Of a `regression` task the same for
+        contributions: By branch and label: the label's logit minus the logit without the branch, whose
+            features are then zero. They do not add up to the logit: the learner is not linear. (Logits of
+            an `ordinal` task are the log-probabilities of its labels.) For a `regression` task the same for
             `value`, in the table's unit.
         votes: By graph and label: what the neighbours' votes add to the logit (to the value), exactly. Empty
             without votes.
         value: The answer of a `regression` task; None for others.
-        interval: Around it, where the task has one fitted: low and high end.
+        interval: Low and high end around `value`, where the task's interval was fitted.
     """
 
     task: str
@@ -71,7 +71,7 @@ class TaskExplanation:
 
 @dataclass(frozen=True)
 class Explanation:
-    """Of one row.
+    """The explanation of one row's answers.
 
     Args:
         tasks: By name.
@@ -199,10 +199,10 @@ def _neighbors(
     specs = model.config.task_specs
     explained = []
     for number, name in enumerate(found.ids[row]):
-        place = int(found.indices[row, number])
+        index = int(found.indices[row, number])
         known: dict[str, str | list[str]] = {}
         for task, values in labels.items():
-            kind, label = kind_of(specs[task]), values[place]
+            kind, label = kind_of(specs[task]), values[index]
             if kind.known(label).all():
                 names = kind.names(specs[task], label.tolist())
                 known[task] = names if label.ndim else names[0]

@@ -65,7 +65,7 @@ TEXT = Modality(
 
 
 def as_arguments(raw: RawInputs, given: FeatureInputs) -> dict[str, torch.Tensor | None]:
-    """All of them by the names that `forward` gives them, None where there is none."""
+    """All of them by the names of `forward`'s arguments, None where one was not given."""
     values = {**vars(raw), **vars(given)}
     return {"attention_mask" if name == "token_mask" else name: value for name, value in values.items()}
 
@@ -152,13 +152,13 @@ def _complete(
     if mask is None:
         mask = torch.ones(rows.shape[:2], dtype=torch.bool, device=like.device)
     if config.needs_rows:
-        # A text all of whose tokens are padding is no text, whatever `text_present` says.
+        # A text that consists of padding alone counts as missing, whatever `text_present` says.
         present = present & mask.bool().any(-1)
     return rows.to(like.dtype), mask.bool(), present
 
 
 def _remedy(config: MMOrientConfig, feature: str) -> str:
-    """What else than the feature itself could be given."""
+    """Which inputs could be given instead of the feature itself."""
     has_text, has_joint = config.text_config is not None, config.joint_config is not None
     raw = {
         "region_features": "pixel_values" if has_joint or config.vision_config is not None else None,

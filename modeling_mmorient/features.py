@@ -1,4 +1,4 @@
-"""The small dataclasses that the modules hand on, in the order of the data's way.
+"""The small dataclasses that modules pass to each other, in the order in which the model computes them.
 
 Names of dimensions: B samples, R regions, T tokens, d with a subscript for the width of a feature.
 Masks are boolean, True = present.
@@ -41,7 +41,7 @@ class EncodedFeatures:
     task_features: torch.Tensor | None = None
 
     def by_modality(self) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-        """The embeddings e (B, d) and who has them (B,), by modality."""
+        """By modality: the embeddings e (B, d), and which rows have them, (B,)."""
         return {
             "image": (self.image_embeds, self.image_present),
             "text": (self.text_embeds, self.text_present),
@@ -56,7 +56,7 @@ class EncodedFeatures:
 
 @dataclass
 class AttentionFeatures:
-    """What HIMA hands on.
+    """The output of HIMA.
 
     Args:
         vectors: [v_img ; v_txt], (B, d_region + d_token).
@@ -76,7 +76,7 @@ class DegreeStatistics:
     Args:
         mean_degree: Mean number of neighbours, a scalar tensor; the sample itself does not count.
         isolated_share: Share of rows without a neighbour, a scalar tensor in [0, 1].
-        complete_share: Share of rows joined with every other row, a scalar tensor in [0, 1].
+        complete_share: Share of rows that have every other row as a neighbour, a scalar tensor in [0, 1].
         degrees: Number of neighbours of each row, (B,); -1 for rows without the modality.
     """
 
@@ -94,7 +94,7 @@ class DegreeStatistics:
         Args:
             degrees: Number of neighbours of each row, (B,).
             present: (B,), True = the row has the modality.
-            others: How many neighbours a row has that is joined with every other row.
+            others: Number of neighbours of a row that has every other row as a neighbour.
         """
         number = present.sum().clamp(min=1)
         return cls(
@@ -110,8 +110,8 @@ class Neighbors:
     """The references nearest to each of B queries.
 
     Args:
-        indices: (B, k) of the references, the most similar first; -1 from where there are no more.
-        similarities: (B, k) cosines in float64; 0 beside -1.
+        indices: (B, k) of the references, the most similar first; filled up with -1.
+        similarities: (B, k) cosines in float64; 0 where the index is -1.
     """
 
     indices: torch.Tensor
@@ -129,7 +129,7 @@ class GraphNeighbors(Neighbors):
     Args:
         ids: Of the references, row by row.
         weights: (B, k) share of each in the mean over the neighbourhood, 1 / (number + 1), the row itself
-            having the remaining one. (Of the other modality's features, neighbours that lack it have none.)
+            has the rest. (In a mean of the other modality's features, neighbours without it have no share.)
         vote_weights: By task, (B, k): share of each in the vote, w_j over Σ w + s; empty where no
             neighbours vote.
         votes: By task, (B, C): what the vote adds to the task's logits.
@@ -143,7 +143,7 @@ class GraphNeighbors(Neighbors):
 
 @dataclass
 class RelationFeatures:
-    """What the relation graphs hand on.
+    """The output of the relation graphs.
 
     Args:
         vectors: The layers' outputs side by side, (B, layers * d_graph).

@@ -34,7 +34,7 @@ class GlobalBatch:
 
 
 class _Gather(torch.autograd.Function):
-    """All rows from every process; the gradient of a row is the sum of what all processes have for it.
+    """The rows of all processes; the gradient of a row is the sum of its gradients in all processes.
 
     torch's own (`torch.distributed.nn`) is deprecated, and what replaces it is not in every release that
     is supported here.

@@ -1,4 +1,4 @@
-"""Heads and votes of a saved model, put where the tasks that it is loaded for want them."""
+"""Transfer of a saved model's heads and votes to the tasks that it is loaded for."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def change_tasks(model: Any, tasks: Mapping[str, TaskSpec], missing: Collection[
         for number, name in enumerate(old)
         if not any(key.startswith(f"heads.{number}.") for key in missing)
     ]
-    # Of each new task the old one's number and its labels' indices.
+    # For each new task that has an old one: the old one's number, and the old indices of its labels.
     sources: dict[str, tuple[int, list[int]]] = {}
     for name, spec in tasks.items():
         order = head_order(old.get(name), spec) if name in loaded else None
@@ -76,7 +76,7 @@ def _move_heads(model: Any, sources: Mapping[str, tuple[int, list[int]]]) -> Non
 
 
 def _move_shares(model: Any, sources: Mapping[str, tuple[int, list[int]]]) -> None:
-    """What each task has of the votes' and the loss weighting's parameters."""
+    """Move each task's entries in the parameters of the votes and of the loss weighting."""
     indices = {name: index for index, name in enumerate(model.config.task_specs)}
     if model.votes is not None:
         votes = _made_for(model, model.votes, NeighborVotes(model.config))

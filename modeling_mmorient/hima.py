@@ -11,9 +11,9 @@ from .configuration_mmorient import MMOrientConfig
 from .features import AttentionFeatures, EncodedFeatures, standardized
 from .global_batch import GlobalBatch
 
-# Of the SHA-256 of references.
+# Length of a SHA-256 digest of references.
 DIGEST_BYTES = 32
-# Stands for references that are not at hand.
+# The state of references that this model does not hold.
 OTHERS = "other references"
 
 
@@ -73,9 +73,9 @@ class BatchBias(nn.Module):
 
         g = Σ_b β_b v_b,  β = softmax_b(score(v_b));  v_b <- v_b + g
 
-    In training g is the batch's own, over the rows that have the modality, and a running mean of it is
-    kept. In evaluation that running mean stands for g, so that no row depends on its batch-mates; before
-    any training it is zero. Where the model has references, g over all of them takes its place (`over`,
+    In training g is that of the batch, over the rows that have the modality, and a running mean of it is
+    kept. In evaluation that running mean is used as g, so that no row depends on the rest of its batch;
+    before any training it is zero. Where the model has references, g over all of them replaces it (`over`,
     `settle`).
 
     Args:
@@ -112,7 +112,7 @@ class BatchBias(nn.Module):
         if batch is not None:
             samples, present = batch.gather(vectors), batch.gather(present)
         g, _ = self.attention(samples, present)
-        # One overflow or NaN would stay in a running mean for good.
+        # An overflow or NaN would stay in a running mean forever.
         self._remember(g.detach().nan_to_num(), present.any() & g.isfinite().all())
         return vectors + g
 
@@ -127,7 +127,7 @@ class BatchBias(nn.Module):
     def over(self, blocks: Iterable[torch.Tensor]) -> torch.Tensor:
         """g over a set of vectors, given in blocks (n, d), in float64; zero over none.
 
-        The softmax is exact: beside a block, memory holds its largest score, its sum and g.
+        The softmax is exact: besides a block, memory holds only the largest score, the sum and g.
         """
         largest, total = -math.inf, 0.0
         g = torch.zeros_like(self.running_g, dtype=torch.float64)
@@ -146,7 +146,7 @@ class BatchBias(nn.Module):
 
     @torch.no_grad()
     def settle(self, g: torch.Tensor) -> None:
-        """Put g (d,) in the running mean's place."""
+        """Replace the running mean by g (d,)."""
         self.running_g.copy_(g)
 
     def extra_repr(self) -> str:
@@ -196,16 +196,16 @@ class MonomodalAttention(nn.Module):
 
 
 class HierarchicalAttention(nn.Module):
-    """HIMA: picture regions and words are attended to apart, [v_img ; v_txt] is their joint feature.
+    """HIMA: separate attention over picture regions and words; [v_img ; v_txt] is their joint feature.
 
     Args:
         config: The model's configuration.
 
     Attributes:
-        settled_over: What stands for the state of the references over which stage 2's g was computed
-            (`settle`); None where g is a running mean, or was saved before this was known.
-        references_digest: In weights that were saved, the digest (32,) of the references of `settled_over`;
-            zeros for None.
+        settled_over: Identifies the state of the references over which stage 2's g was computed
+            (`settle`); None where g is a running mean, or comes from weights without this information.
+        references_digest: In saved weights, the digest (32,) of the references of `settled_over`; zeros for
+            None.
     """
 
     references_digest: torch.Tensor
@@ -215,7 +215,7 @@ class HierarchicalAttention(nn.Module):
         self.image = MonomodalAttention(config, config.region_dim)
         self.text = MonomodalAttention(config, config.token_dim)
         self.settled_over: object | None = None
-        # That were seen when g was computed; None: when training next begins.
+        # Batches seen when g was computed; None: to be read when training next begins.
         self._batches_then: int | None = None
         if config.use_hima_stage2:
             self.register_buffer("references_digest", torch.zeros(DIGEST_BYTES, dtype=torch.uint8))
@@ -266,7 +266,7 @@ class HierarchicalAttention(nn.Module):
         self.keep(over)
 
     def keep(self, over: object | None) -> None:
-        """Say of which state of the references the g is that is there."""
+        """Record the state of the references that the present g was computed over."""
         self.settled_over = over
         self._batches_then = self._batches()
 
@@ -284,7 +284,7 @@ class HierarchicalAttention(nn.Module):
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         if self.batch_biases:
-            # Here it is zero, and weights that were saved before have none.
+            # Weights saved by earlier releases have no digest; its default here is zero.
             digest = state_dict.get(f"{prefix}references_digest")
             state_dict[f"{prefix}references_digest"] = torch.zeros_like(self.references_digest)
             self.settled_over = OTHERS if digest is not None and bool(digest.any()) else None

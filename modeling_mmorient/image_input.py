@@ -1,4 +1,4 @@
-"""Pictures as people hold them (files, bytes, PIL, arrays) to upright 8-bit RGB of sane shape."""
+"""Pictures in any common form (files, bytes, PIL, arrays) to upright 8-bit RGB of a limited aspect ratio."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from transformers.utils import requires_backends
 
 try:
     from PIL import Image, ImageOps
-except ImportError:  # features-only models and texts do without
+except ImportError:  # models that read only features or texts do not need it
     Image = ImageOps = None  # type: ignore[assignment]
 
 #: Largest picture that is decoded, in pixels (Pillow's own threshold for a decompression bomb).
@@ -157,7 +157,7 @@ def _upright(picture: Image.Image) -> Image.Image:
 def _to_rgb(picture: Image.Image) -> Image.Image:
     if picture.mode in {"I", "F"} or picture.mode.startswith("I;16"):
         array = np.asarray(picture)
-        if picture.mode == "I" and array.max() > 255:  # how 16-bit files come out of some versions
+        if picture.mode == "I" and array.max() > 255:  # some versions of Pillow open 16-bit files like this
             array = array.clip(0, 65535).astype(np.uint16)
         return _from_array(array, channels_first=False)
     if picture.mode in _ALPHA_MODES or "transparency" in picture.info:

@@ -25,7 +25,7 @@ try:
 except ImportError:  # as in image_input
     Image = None  # type: ignore[assignment]
 
-#: How often an address may send on to another one.
+#: How often an address may redirect to another one.
 MAX_REDIRECTS = 3
 REDIRECTS = (301, 302, 303, 307, 308)
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://|(data):", re.IGNORECASE)
@@ -36,7 +36,7 @@ _TRANSLATED = ipaddress.ip_network("64:ff9b::/96")
 
 @dataclass(frozen=True)
 class SourceLimits:
-    """What an image that somebody else sent, or that is fetched, may cost.
+    """Limits for an image that somebody else sent, or that is fetched.
 
     Args:
         max_bytes: Of the image's file. Default: 20 million.
@@ -63,8 +63,8 @@ def read_image(source: Any, limits: SourceLimits, paths: bool = True) -> Any:
         A PIL image of mode RGB.
 
     Raises:
-        ValueError: If it is no image, is above a limit, or its address is of another scheme, of no public
-            host, or does not answer.
+        ValueError: If it is no image, is above a limit, or its address has another scheme, belongs to no
+            public host, or does not answer.
     """
     if isinstance(source, bytes | bytearray):
         return _decode(bytes(source), limits)
@@ -91,7 +91,7 @@ def _decode(data: bytes, limits: SourceLimits) -> Any:
     size = (0, 0)
     if Image is not None:
         Image.init()
-        with suppress(Exception):  # what is no image, `load_image` says
+        with suppress(Exception):  # `load_image` raises the error for what is no image
             known = [kind for kind in FORMATS if kind in Image.OPEN]
             with Image.open(io.BytesIO(data), formats=known) as opened:
                 size = opened.size
@@ -132,13 +132,13 @@ def _from_data_url(source: str, limits: SourceLimits) -> bytes:
 def fetch(url: str, limits: SourceLimits) -> bytes:
     """The content behind an https address, of a public host alone.
 
-    Every host, also one that another sends on to, is looked up once; where any of its addresses is not a
-    public one (private, loopback, link-local, reserved), nothing is asked of it. The connection goes to the
-    address that was checked. Proxies of the environment are not used.
+    Every host, also the target of a redirect, is looked up once; if any of its addresses is not public
+    (private, loopback, link-local, reserved), no request is sent. The connection goes to the address that was
+    checked. Proxies of the environment are not used.
 
     Raises:
-        ValueError: If the address is no https one, has a user name, is of no public host, sends on more than
-            `MAX_REDIRECTS` times, does not answer 200 in time, or has too many bytes.
+        ValueError: If the address is not https, has a user name, belongs to no public host, redirects more
+            than `MAX_REDIRECTS` times, does not answer with status 200 in time, or has too many bytes.
     """
     deadline = time.monotonic() + limits.seconds
     for _ in range(MAX_REDIRECTS + 1):
@@ -175,7 +175,7 @@ def _public_addresses(host: str, port: int, deadline: float, limits: SourceLimit
             entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
             found.extend(dict.fromkeys(str(entry[4][0]) for entry in entries))
 
-    # The system's lookup takes no limit of seconds.
+    # The system's lookup has no timeout.
     thread = threading.Thread(target=look_up, daemon=True)
     thread.start()
     thread.join(_remaining(deadline, limits))
@@ -219,7 +219,7 @@ class _PinnedConnection(http.client.HTTPSConnection):
                 if number == len(self.addresses):
                     raise
         assert raw is not None
-        # The handshake afterwards: `abort` has to know the socket by then.
+        # The handshake comes after the assignment: `abort` needs the socket by then.
         wire = self.tls.wrap_socket(raw, server_hostname=self.host, do_handshake_on_connect=False)
         self.sock = self.wire = wire
         wire.do_handshake()
@@ -248,10 +248,10 @@ def _remaining(deadline: float, limits: SourceLimits) -> float:
 def _get(
     host: str, port: int, target: str, addresses: list[str], deadline: float, limits: SourceLimits
 ) -> tuple[str | None, bytes]:
-    """Where an address sends on to, or its content."""
+    """The target of an address's redirect, if there is one, and its content."""
     seconds = _remaining(deadline, limits)
     connection = _PinnedConnection(host, port, addresses, seconds)
-    # A limit of the socket is for each read: a host that sends a byte now and then would never meet it.
+    # A socket's timeout applies to each read: a host that sends a byte now and then would never exceed it.
     watchdog = threading.Timer(seconds, connection.abort)
     watchdog.daemon = True
     watchdog.start()
@@ -271,7 +271,7 @@ def _get(
     finally:
         watchdog.cancel()
         connection.close()
-        _remaining(deadline, limits)  # what an abort cut short is no image
+        _remaining(deadline, limits)  # raises if the time is up: what arrived until then is incomplete
 
 
 def _read_body(response: http.client.HTTPResponse, limits: SourceLimits) -> bytes:

@@ -1,4 +1,4 @@
-"""Checks of what `forward` is given: what it is at once, its values together.
+"""Checks of the arguments of `forward`: types and shapes at once, values together.
 
 A tensor's type, dtype, shape and device are known without waiting for the device; its values are not. All
 conditions on values are gathered, and the device is waited for once.
@@ -51,7 +51,7 @@ MODALITIES = (
     ("image_present", "picture", ("pixel_values", "region_features", "image_embeds")),
     ("text_present", "text", ("input_ids", "joint_input_ids", "token_features", "text_embeds")),
 )
-# What says something about another argument, which therefore has to be there: the first one given counts.
+# Arguments that describe another argument, which therefore must be given too: the first one given counts.
 COMPANIONS = {
     "region_mask": ("region_features",),
     "attention_mask": ("token_features", "input_ids"),
@@ -73,7 +73,7 @@ MASKS = {"region_features": "region_mask", "token_features": "attention_mask"}
 
 
 class ValueChecks:
-    """Conditions on values, looked at together: one wait for the device for all of them.
+    """Conditions on values, checked together with a single wait for the device.
 
     Under `torch.compile` and `torch.export` (and on tensors without values) nobody can look, and nothing is
     gathered; see `can_look`.
@@ -107,7 +107,7 @@ class ValueChecks:
 
 
 def can_look(values: torch.Tensor) -> bool:
-    """Whether the values of a tensor can be looked at: not while a graph is recorded, nor without any."""
+    """Whether the values of a tensor can be read: not while a graph is recorded, nor on the meta device."""
     return not torch.compiler.is_compiling() and values.device.type != "meta" and not is_tracing(values)
 
 
@@ -118,7 +118,7 @@ def check_inputs(inputs: Mapping[str, Any]) -> torch.Tensor:
         inputs: By name, None where an argument is not given.
 
     Returns:
-        One of the arguments, whose rows and device are those of all.
+        One of the arguments; all have its number of rows and its device.
 
     Raises:
         ValueError: Naming the argument, what was given, and the remedy.
@@ -153,7 +153,7 @@ def check_inputs(inputs: Mapping[str, Any]) -> torch.Tensor:
 def check_tensor(
     name: str, values: Any, kind: str, dimensions: tuple[str | int, ...], with_values: bool = False
 ) -> None:
-    """That an argument is a tensor of the dtypes of `DTYPES[kind]` and has these dimensions.
+    """Check that an argument is a tensor with one of the dtypes of `DTYPES[kind]` and these dimensions.
 
     Args:
         name: Of the argument.
@@ -185,7 +185,7 @@ def check_tensor(
 
 
 def check_dense(name: str, values: torch.Tensor) -> None:
-    """That a tensor is neither sparse nor nested."""
+    """Check that a tensor is neither sparse nor nested."""
     if values.is_nested or values.layout != torch.strided:
         what = "is nested" if values.is_nested else f"has the layout {values.layout}"
         raise ValueError(f"`{name}` {what}: give a dense tensor (`.to_dense()`, `.to_padded_tensor(0)`).")
@@ -222,7 +222,7 @@ def gather_id_checks(
 
 
 def gather_index_checks(checks: ValueChecks, own_reference: torch.Tensor, references: int) -> None:
-    """Conditions on indices of so many references, or -1."""
+    """Gather conditions on indices of references: below their number `references`, or -1."""
     wrong = (own_reference < -1) | (own_reference >= references)
     checks.add(
         wrong,
@@ -234,7 +234,7 @@ def gather_index_checks(checks: ValueChecks, own_reference: torch.Tensor, refere
 
 
 def gather_value_checks(checks: ValueChecks, inputs: Mapping[str, torch.Tensor | None]) -> None:
-    """Conditions on the values, which can be looked at, of inputs that `check_inputs` has passed.
+    """Gather conditions on the values, which can be read, of inputs that passed `check_inputs`.
 
     Masks hold 0 and 1; floats are finite and at most `MAX_ENTRY`, where the row is present and the entry not
     masked.
@@ -278,7 +278,7 @@ def looked_at(name: str, values: torch.Tensor, inputs: Mapping[str, torch.Tensor
 
 
 def without_unsound(values: torch.Tensor | None) -> torch.Tensor | None:
-    """Features whose unsound vectors are NaN, which makes the answer of their row NaN, and of no other."""
+    """Features whose unsound vectors are NaN, so that the answer of their row is NaN, and no other answer."""
     if values is None:
         return None
     wrong = unsound(values)
@@ -296,13 +296,13 @@ def _mask_message(name: str, values: torch.Tensor, wrong: torch.Tensor) -> Calla
 
 def _floats_message(name: str, values: torch.Tensor, wrong: torch.Tensor) -> Callable[[], str]:
     def message() -> str:
-        place = wrong.nonzero()[0].tolist()
-        entries = values[tuple(place)].flatten()
+        index = wrong.nonzero()[0].tolist()
+        entries = values[tuple(index)].flatten()
         entry = entries[~(entries.abs() <= MAX_ENTRY)][0].item()
         what = "is not finite" if entry - entry != 0 else "is too large to be computed with"
         said = f", or say in `{PRESENCE[name]}` that the row lacks it" if name in PRESENCE else ""
         return (
-            f"`{name}` has the value {entry} in row {place[0]}, which {what} (at most {MAX_ENTRY:g}): "
+            f"`{name}` has the value {entry} in row {index[0]}, which {what} (at most {MAX_ENTRY:g}): "
             f"leave the row out{said}."
         )
 

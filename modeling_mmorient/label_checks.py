@@ -12,20 +12,20 @@ from .task_kind import IGNORE_INDEX
 from .task_kinds import kind_of
 from .task_specs import TaskSpec
 
-# Of labels: larger numbers are not all whole in a float64.
+# Largest number of labels: float64 does not hold every larger whole number.
 MAX_COUNT = 2**53
 
 
 def check_labels(
     specs: Mapping[str, TaskSpec], labels: Any, checks: ValueChecks | None = None
 ) -> dict[str, torch.Tensor]:
-    """Labels by task in their kind's dtype, if they are labels of these tasks.
+    """Labels by task in their kind's dtype, checked to be labels of these tasks.
 
     Args:
         specs: The tasks by name.
         labels: By task, as the task's kind has them: (B,) class indices or (B, C) of 0 and 1 for
             `multilabel`, -100 = not known; (B,) values for `regression`, NaN = not known.
-        checks: Where conditions on the values are gathered; None: they are looked at here.
+        checks: Where conditions on the values are gathered; None: they are checked here.
 
     Raises:
         ValueError: Naming the task, what was given, and the remedy.
@@ -69,7 +69,7 @@ def _check_task_labels(spec: TaskSpec, values: Any, checks: ValueChecks) -> torc
 def check_label_shapes(
     specs: Mapping[str, TaskSpec], labels: Mapping[str, torch.Tensor], rows: int, device: torch.device
 ) -> None:
-    """That labels are those of so many rows, on that device; errors as of `check_labels`."""
+    """Check that labels have this number of rows and this device; errors as in `check_labels`."""
     for name, values in labels.items():
         spec = specs[name]
         expected = (rows, *kind_of(spec).label_shape(spec))
@@ -96,7 +96,7 @@ def check_counts(
         checks: As in `check_labels`.
 
     Raises:
-        ValueError: If it is something else.
+        ValueError: If `counts` is anything else.
     """
     if counts is None:
         return None

@@ -1,4 +1,4 @@
-"""Rows that lose their picture or their text in training, so that no answer hangs on one of them alone."""
+"""Rows that lose their picture or their text in training, so that no answer depends on one of them alone."""
 
 from dataclasses import replace
 
@@ -9,9 +9,9 @@ from .features import EncodedFeatures
 
 
 class ModalityDropout(nn.Module):
-    """Hides the picture or the text, each as often, of some rows that have both. In training only.
+    """Hides the picture or the text, with equal probability, of some rows that have both. In training only.
 
-    A hidden modality is treated as a missing one: it gets the stand-ins, and is nobody's neighbour.
+    A hidden modality is treated as a missing one: it gets the stand-ins, and is no row's neighbour.
 
     Args:
         p: Probability that a row loses one of its two modalities.

@@ -83,17 +83,17 @@ class MMOrientModel(MMOrientPreTrainedModel):
             input_ids, token_type_ids: Text for the text encoder, (batch_size, tokens).
             attention_mask: Its mask, and that of `token_features`, (batch_size, tokens), 1 = present.
             joint_input_ids, joint_attention_mask: Text for the joint encoder, (batch_size, joint_tokens).
-            image_present, text_present: (batch_size,), False = the row has no picture (no text): what
-                its entries hold is not looked at. Defaults to True where the modality is given.
+            image_present, text_present: (batch_size,), False = the row has no picture (no text), and
+                its other entries are ignored. Defaults to True where the modality is given.
             image_embeds, text_embeds: Precomputed e_img and e_txt, (batch_size, width).
             region_features, region_mask: Precomputed Q_img, (batch_size, regions, width), and its mask.
             token_features: Precomputed Q_txt, (batch_size, tokens, width).
             task_features: Task-specific features a, (batch_size, `task_feature_dim`).
             own_reference: (batch_size,), where a row is a reference itself: its index in
                 `references.ids`, so that it is not its own neighbour; -1 where it is none. Or
-                (batch_size, m), where several are (its views, paraphrases, copies), with -1 where there are
-                no more. Defaults to none in evaluation, where a sample that was taught finds itself; in
-                training to the references that equal the row, as a plain `Trainer` needs it.
+                (batch_size, m), where several references are the row (its views, paraphrases, copies),
+                filled up with -1. Defaults to none in evaluation, where a sample among the references finds
+                itself; in training to the references that equal the row, as a plain `Trainer` needs it.
             output_hidden_states: Return the features Q that HIMA reads.
             output_attentions: Return HIMA's weights.
             output_degree_statistics: Return the relation graphs' degree statistics.
@@ -162,7 +162,7 @@ class MMOrientModel(MMOrientPreTrainedModel):
         references: SearchedReferences | None,
         encoded: EncodedFeatures,
     ) -> torch.Tensor | None:
-        """The references that rows are themselves: where nobody says which, in training their copies."""
+        """The references that are the rows themselves: as given, or in training those that equal a row."""
         if own_reference is not None:
             return own_reference.long()
         searched = self.training and self.config.graph_scope == "references" and references is not None

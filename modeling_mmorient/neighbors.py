@@ -1,4 +1,4 @@
-"""Who is whose neighbour in a batch.
+"""Graphs of neighbours among the rows of a batch.
 
 A graph over the B samples of a batch is kept in one of two forms, `DenseGraph` (a B x B matrix, best for
 small batches) or `SparseGraph` (the list of its edges), both without self-loops. Which of them is
@@ -49,7 +49,7 @@ class Neighborhood(ABC):
 
     @abstractmethod
     def scores(self, queries: torch.Tensor) -> torch.Tensor:
-        """q_i . x_j of each pair, from queries (B, d); masked pairs may have anything that is finite."""
+        """q_i . x_j of each pair, from queries (B, d); masked pairs may have any finite score."""
 
 
 @dataclass
@@ -76,7 +76,7 @@ class SparseNeighborhood(Neighborhood):
 
     def weighted_sum(self, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         offsets, columns = self.graph.row_offsets, self.graph.columns
-        # In float64: differences of a sum in half precision would not be the rows' own sums.
+        # In float64: in half precision, differences of cumulative sums would not be the sums of the rows.
         sums = torch.cat([weights.new_zeros(1, dtype=torch.float64), weights.double().cumsum(0)])
         number = sums[offsets].diff().unsqueeze(-1).to(weights.dtype)
         if self.graph.use_scatter:

@@ -18,7 +18,7 @@ from .searched_references import SearchedReferences
 
 @dataclass
 class FusedFeatures:
-    """What comes together in [`MMOrientModel`].
+    """The fused features of [`MMOrientModel`], and what they were made of.
 
     Args:
         vectors: [HIMA ; CMRL ; a], (B, fused_dim).
@@ -69,7 +69,7 @@ class MMOrientModelOutput(ModelOutput):
     def of(
         cls, fused: FusedFeatures, hidden_states: bool, attentions: bool, neighbors: bool
     ) -> "MMOrientModelOutput":
-        """What a caller asked for, beside the fused representation."""
+        """The fused representation, and the further outputs that the caller asked for."""
         hidden = fused.features if hidden_states else None
         attended = fused.attended if attentions else None
         found = fused.related.neighbors if fused.related is not None and neighbors else None

@@ -59,12 +59,12 @@ class MMOrientPipeline(Pipeline):
     address of a public host.
 
     Args (of the pipeline or of a call):
-        top_k: So many scores of each task are shown, the highest first. Default: all.
+        top_k: Number of scores to show for each task, the highest first. Default: all.
         tasks: Names of the tasks to answer. Default: all of the model's.
         function_to_apply: What scores are: `"softmax"` or `"sigmoid"` of the logits, or with `"none"` the
-            logits. Default: the model's own probabilities, which are calibrated. What is decided stays.
-        explain: Add why: see `explanation.Explanation`. Default: False.
-        batch_size: Rows that are prepared together. An answer is the same bit for bit with any.
+            logits. Default: the model's own probabilities, which are calibrated. Decisions do not change.
+        explain: Add an explanation, see `explanation.Explanation`. Default: False.
+        batch_size: Rows that are prepared together. Any number gives the same answers, bit for bit.
 
     Returns:
         For each row a dict that JSON can hold:
@@ -203,7 +203,7 @@ class MMOrientPipeline(Pipeline):
         return found
 
     def read_request(self, data: Any, limits: RequestLimits | None = None) -> ReadRequest:
-        """A request `{"inputs": ..., "parameters": ...}` of a stranger, up to what the model is for.
+        """Read a stranger's request `{"inputs": ..., "parameters": ...}`, up to the inputs of the model.
 
         Args:
             data: `inputs` is a row or a list of rows, without paths of this machine; `parameters` are
@@ -227,7 +227,7 @@ class MMOrientPipeline(Pipeline):
         return ReadRequest(prepared, options, single)
 
     def answer_request(self, request: ReadRequest) -> Any:
-        """What is answered to a request: a row's answer, or for a list of rows a list of them."""
+        """The answer to a request: one answer for a single row, a list of answers for a list of rows."""
         return self.finish_request(request, self.forward({"rows": request.rows})["rows"])
 
     def finish_request(self, request: ReadRequest, outputs: Sequence[dict[str, Any]]) -> Any:
@@ -238,7 +238,7 @@ class MMOrientPipeline(Pipeline):
     def read_references(
         self, data: Any, limits: RequestLimits | None = None
     ) -> tuple[dict[str, torch.Tensor], list[str], dict[str, torch.Tensor], bool]:
-        """A request to teach references, up to `add_references`: its arguments, and whether to replace.
+        """Read a request to add references: the arguments of `add_references`, and whether to replace.
 
         Args:
             data: As `request_fields.read_references` takes it, without paths of this machine.
@@ -266,7 +266,7 @@ def _applied(function: str, logits: torch.Tensor) -> torch.Tensor:
 
 
 def _shown(answer: Answer, scores: dict[str, float], top_k: int | None) -> dict[str, Any]:
-    """An answer as JSON holds it; a dict would lose the order of its scores on the way."""
+    """An answer for JSON, with scores as a list: a dict could lose their order in transit."""
     ranked = sorted(scores.items(), key=lambda item: -item[1])[:top_k]
     return {
         "labels": answer.labels,

@@ -21,7 +21,7 @@ from .relation_graph import CrossModalRelationLearning
 from .saved_model import SavedModel
 from .votes import SHARPNESS, SMOOTHING, WEIGHT, NeighborVotes
 
-# Of the stand-ins for missing modalities before they are learned: near zero, but a direction.
+# Standard deviation of new stand-ins for missing modalities: near zero, but with a direction.
 STAND_IN_STD = 0.02
 
 
@@ -131,7 +131,7 @@ class MMOrientPreTrainedModel(SavedModel, ReferencedModel, PreTrainedModel):
 
     @property
     def feature_dtype(self) -> torch.dtype:
-        """That of the parameters; without any (all of the base model's branches off), torch's default."""
+        """Dtype of the parameters; torch's default if there are none (a base model with all branches off)."""
         # A loop, because torch 2.6 cannot compile `next` with a default.
         for weight in self.parameters():
             if weight.is_floating_point():
@@ -141,8 +141,8 @@ class MMOrientPreTrainedModel(SavedModel, ReferencedModel, PreTrainedModel):
     def check_device(self, values: torch.Tensor) -> None:
         """Raise a `ValueError` if inputs are not where the model is.
 
-        Where it is depends on the moment for models that are split or sharded over devices: those move inputs
-        or parameters themselves, and nothing is checked.
+        Models that are split or sharded over devices move inputs or parameters themselves, and nothing is
+        checked for them.
         """
         sharded = distributed.is_available() and distributed.is_initialized()
         if torch.compiler.is_compiling() or sharded or hasattr(self, "hf_device_map"):

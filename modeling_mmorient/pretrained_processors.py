@@ -40,7 +40,7 @@ def load_image_processor(source: Any) -> Any:
         image_processor.size = image_processor.crop_size
         image_processor.do_center_crop = False
     elif getattr(image_processor, "crop_pct", None) is not None:
-        # ConvNeXt's (ResNet has it, too) cannot leave its cut out; ViT's does all else that it does.
+        # ConvNeXt's processor (ResNet has it, too) cannot skip its crop; ViT's does everything else it does.
         options = ("do_resize", "do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std")
         side = image_processor.size["shortest_edge"]
         image_processor = ViTImageProcessorPil(

@@ -35,7 +35,7 @@ class _PartNames:
     """`get_attributes()` with all parts on the class, and the present ones on an instance.
 
     ProcessorMixin asks the class what there is to load, and the instance what there is to check,
-    show and save. A part that is None can be none of it.
+    show and save. A part that is None can be none of these.
     """
 
     def __get__(self, instance: Any, owner: type) -> Callable[[], list[str]]:
@@ -225,7 +225,7 @@ class MMOrientProcessor(ProcessorMixin):
         return {**output, **{name: None for name in PARTS if getattr(self, name) is None}}
 
     def save_pretrained(self, save_directory: Any, push_to_hub: bool = False, **kwargs: Any) -> list[str]:
-        """As of any processor; the note of where the code lies goes to the files alone."""
+        """As of any processor; the note of where the code is goes only into the files."""
         try:
             return super().save_pretrained(save_directory, push_to_hub, **kwargs)
         finally:
@@ -240,7 +240,7 @@ class MMOrientProcessor(ProcessorMixin):
         """Load the parts, the joint tokenizer from a subfolder of its own.
 
         ProcessorMixin's loading takes the text tokenizer where the joint one is not found, and
-        hands this processor's options on to the parts, as well as the leave to run code of theirs.
+        passes this processor's options on to the parts, as well as the permission to run their code.
         """
         kwargs = {name: value for name, value in kwargs.items() if name not in OPTIONS}
         folder = kwargs.pop("subfolder", "")

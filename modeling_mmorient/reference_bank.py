@@ -110,7 +110,7 @@ class ReferenceBank(SearchedReferences):
     ) -> None:
         """Give references other embeddings and labels; arguments and errors as in `add`.
 
-        They keep their indices. All that was known of them goes: a modality or task that is left out is
+        They keep their indices, and nothing else of what was stored: a modality or task that is left out is
         missing afterwards.
         """
         checked = check_ids(ids)
@@ -168,7 +168,7 @@ class ReferenceBank(SearchedReferences):
         return references_digest({**self._settings(), "notes": None}, self._references)
 
     def _settings(self) -> dict[str, Any]:
-        """What a file says beside the references, of JSON types."""
+        """The settings that are saved with the references, of JSON types."""
         tasks = [
             {"name": spec.name, **({"labels": list(spec.labels)} if spec.labels else {}), "kind": spec.kind}
             for spec in self.tasks.values()
@@ -201,7 +201,7 @@ class ReferenceBank(SearchedReferences):
 
     @classmethod
     def _of(cls, settings: Mapping[str, Any]) -> ReferenceBank:
-        """Empty, with widths by what is stored."""
+        """Empty references with saved settings."""
         widths = {width_argument(name): width for name, width in settings["widths"].items()}
         return cls(**widths, **{name: settings[name] for name in ("tasks", "dtype", "notes")})
 
@@ -212,7 +212,7 @@ class ReferenceBank(SearchedReferences):
         present: Mapping[str, torch.Tensor] | None,
         labels: Mapping[str, torch.Tensor] | None,
     ) -> ReferenceContents:
-        """What an edit was given, checked and as it is stored."""
+        """The arguments of an edit, checked and in the form in which they are stored."""
         given = check_entries(len(ids), embeds, present or {}, self.widths)
         known = check_reference_labels(len(ids), labels or {}, self.tasks)
         dtype = STORAGE_DTYPES[self.dtype]

@@ -1,4 +1,4 @@
-"""What references there are at a time: an edit makes another object and never changes this one."""
+"""The contents of references at one time: an edit makes a new object and never changes this one."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class ReferenceContents:
         tasks: By name.
         indexes: By modality, where one was built.
         found: Neighbours of rows that are references themselves, by modality, k and threshold.
-        state: Equal objects stand for equal ids and embeddings: an edit makes another.
+        state: The same object means the same ids and embeddings: an edit makes another one.
     """
 
     embeds: dict[str, StoredEmbeds]
@@ -86,7 +86,7 @@ class ReferenceContents:
     def edited(
         self, ids: tuple[str, ...], change: Callable[..., torch.Tensor], *new: ReferenceContents
     ) -> ReferenceContents:
-        """Other references, without indexes: `change` makes each tensor of the own one and the new one."""
+        """Edited contents, without indexes: `change` makes each tensor from this one's and those of `new`."""
         embeds, labels = self._changed(change, *new)
         return ReferenceContents(embeds, ids, labels, self.tasks)
 
@@ -149,14 +149,14 @@ class RememberedNeighbors:
         self._lock, self._k = EditLock(), k
         # Kept beyond the call: no tensor that later training could not use.
         with torch.inference_mode(False):
-            # Two prints of the query, k indices and k similarities. NaN is equal to no print: not sought yet.
+            # Two prints of the query, k indices and k similarities. NaN equals nothing: not searched yet.
             self._rows = torch.full((count, 2 + 2 * k), torch.nan, dtype=torch.float64, device=device)
 
     def recall(self, indices: torch.Tensor, prints: torch.Tensor) -> tuple[torch.Tensor, Neighbors]:
-        """Which queries are remembered, (B,), and the neighbours; those of other rows mean nothing.
+        """Which queries are remembered, (B,), and their neighbours; those of other rows are meaningless.
 
         Args:
-            indices: (B,) of the query among the references; -1 = none of them.
+            indices: (B,), the index of the reference that the query is; -1 = it is none.
             prints: (B, 2), `query_prints` of the queries.
         """
         with self._lock:
@@ -168,7 +168,7 @@ class RememberedNeighbors:
     def keep(self, indices: torch.Tensor, prints: torch.Tensor, found: Neighbors) -> None:
         """Remember what was found for queries; those with the index -1 are left out."""
         rows = (indices >= 0).nonzero().squeeze(-1)
-        # One row for each index: of several, parts of each could remain.
+        # One row for each index: writing several at once could mix their parts.
         indices, numbered = indices[rows].unique(return_inverse=True)
         rows = torch.empty_like(indices).scatter_(0, numbered, rows)
         entries = torch.cat([prints, found.indices.double(), found.similarities], -1)
@@ -177,7 +177,7 @@ class RememberedNeighbors:
 
 
 def query_prints(queries: torch.Tensor, exclude: torch.Tensor) -> torch.Tensor:
-    """What tells queries (B, d) and the references that they exclude, (B, m), from others: (B, 2)."""
+    """Fingerprints (B, 2) of queries (B, d) and of the references that they exclude, (B, m)."""
     return torch.stack([_print(queries), _print(exclude + 1)], -1)
 
 

@@ -38,7 +38,7 @@ class StoredEmbeds:
         codes: (N, d); zero for references that lack the modality.
         scales: (N,) float32.
         present: (N,), True = the reference has the modality.
-        norms: (N,) float64, of the codes; zero where nothing can be a neighbour.
+        norms: (N,) float64, of the codes; zero for references that cannot be neighbours.
     """
 
     codes: torch.Tensor
@@ -137,7 +137,7 @@ class ReferenceIndex:
 
 
 def largest_norm(name: str, width: int) -> float:
-    """The largest norm of what may be stored of a reference: of its embedding, or of HIMA's vector.
+    """The largest norm that an entry of a reference may have: its embedding, or HIMA's vector.
 
     One reference alone could otherwise decide the answers of all rows, or make them NaN. HIMA's vectors are
     means of vectors at mean 0 and variance 1, so that their norm is at most sqrt(width); twice that leaves
@@ -171,7 +171,7 @@ def _unit(stored: StoredEmbeds, indices: torch.Tensor) -> Any:
 
 
 def _import_faiss() -> Any:
-    # Here and not above: loading it takes time and starts threads, which only those need who build an index.
+    # Not at the top of the module: loading it takes time and starts threads, and only indexes need it.
     try:
         import faiss
     except ImportError:

@@ -124,7 +124,7 @@ def check_metadata(metadata: Mapping[str, Any], folder: Path) -> tuple[dict[str,
 def check_tensors(
     tensors: Mapping[str, torch.Tensor], ids: tuple[str, ...], empty: ReferenceContents, folder: Path
 ) -> ReferenceContents:
-    """The saved references, if they are some.
+    """The saved references, if the tensors are those of references.
 
     Args:
         tensors: By name, as they were read.
@@ -190,7 +190,7 @@ def _read_metadata(path: Path) -> tuple[dict[str, Any], str]:
 
 
 def _metadata_digest(metadata: Mapping[str, Any]) -> str:
-    """SHA-256 of what JSON holds, whatever the order and the spaces between."""
+    """SHA-256 of what JSON holds, whatever the order of its keys and the spaces."""
     return hashlib.sha256(json.dumps(metadata, sort_keys=True).encode()).hexdigest()
 
 

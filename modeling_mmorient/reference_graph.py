@@ -11,9 +11,9 @@ from .neighbors import Neighborhood
 from .reference_embeds import STORAGE_DTYPES, StoredEmbeds
 from .searched_references import SearchedReferences
 
-# A reference's nearest neighbour this similar is a copy of it.
+# A neighbour at least this similar to a reference is a copy of it.
 COPY = 1 - 1e-9
-# Of a row and a reference that is the row itself: rounding leaves more, half precision's too.
+# The cosine of a row and the reference that is the row itself is above this, even in half precision.
 COPY_COSINE = 1 - 1e-6
 
 
@@ -65,7 +65,7 @@ class ReferenceGraphs:
 
     Args:
         config: The model's configuration.
-        references: The references, on the features' device, which nobody edits meanwhile.
+        references: The references, on the features' device; they must not be edited meanwhile.
         features: Of B rows.
         own: (B,) or (B, m), indices of the references that are the row itself or its copies, which are not
             its neighbours; -1 where there are no more. None: no row is a reference.
@@ -87,7 +87,7 @@ class ReferenceGraphs:
                 modality: references.neighbors(
                     modality,
                     embeds,
-                    # What is not finite is near nobody, and makes its row's answer NaN by itself.
+                    # A row that is not finite has no neighbours, and its answer is NaN anyway.
                     present & ~unsound(embeds),
                     getattr(config, f"{modality}_neighbors"),
                     getattr(config, f"{modality}_threshold"),
@@ -136,7 +136,7 @@ def find_copies(references: SearchedReferences, features: EncodedFeatures) -> to
         pairs.append((len(references) * rows + indices)[alike])
     pair, times = torch.cat(pairs).unique(return_counts=True)
     rows = pair // len(references)
-    # A row with both modalities has to be found by both.
+    # A reference of a row with both modalities must be found in both.
     equal = times == 1 + (present["image"] & present["text"])[rows].long()
     rows, indices = rows[equal], pair[equal] % len(references)
     numbers = torch.bincount(rows, minlength=len(present["image"]))
@@ -154,7 +154,7 @@ def calibrate_threshold(
     At 0.1, say, nine of ten references have a neighbour above the threshold.
 
     Args:
-        references: Of which each reference is compared with the others.
+        references: The references, each of which is compared with the others.
         modality: `image` or `text`.
         quantile: In [0, 1].
         sample: Number of references that are compared, drawn at random.

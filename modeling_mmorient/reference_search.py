@@ -1,4 +1,4 @@
-"""The references nearest to a query, exactly, and independent of the queries beside it.
+"""Exact search for the references nearest to a query, independent of the other queries.
 
 A float32 matrix product finds the candidates, block by block. Its last bits depend on the shapes of both
 sides, so it decides nothing: every reference that could be among the nearest within the product's
@@ -21,7 +21,7 @@ from .reference_embeds import ReferenceIndex, StoredEmbeds, row_dot, sum_by_halv
 BLOCK_QUERIES, BLOCK_REFERENCES, BLOCK_SIMILARITIES = 1024, 2**16, 2**21
 # References of one matrix product, which then stays in the processor's cache.
 TILE = 1024
-# Columns of a block that are looked at one by one only where their largest similarity asks for it.
+# Columns of a block that are examined one by one only where their largest similarity is above the floor.
 GROUP = 64
 # Fewer queries than that are the right side of the product, and two are faster than one.
 FEW_QUERIES, LEAST_QUERIES = 8, 2
@@ -33,11 +33,11 @@ BLOCK_PAIRS = 512
 
 @dataclass
 class Queries:
-    """What is sought: of each of B queries at most k neighbours above a threshold.
+    """A search: for each of B queries at most k neighbours above a threshold.
 
     Args:
         values: (B, d).
-        present: (B,), True = the query has the modality, and neighbours; others may hold anything.
+        present: (B,), True = the query has the modality; others may hold anything and have no neighbours.
         k, threshold: One of them may be None.
         exclude: (B,) or (B, m) indices of references that are not the query's neighbours; -1 where there are
             no more. None: all may be.
@@ -52,7 +52,7 @@ class Queries:
     def check(self, width: int, references: int, sound: bool) -> None:
         """Raise a `ValueError` naming what does not fit references of that width and number.
 
-        `sound` says that the values of queries and of `exclude` fit, so that nobody looks at them.
+        `sound` says that the values of queries and of `exclude` are known to fit; they are not checked then.
         """
         count, k, threshold = len(self.values), self.k, self.threshold
         check_tensor("queries", self.values, "floats", ("any", width), with_values=True)
@@ -112,7 +112,7 @@ class Queries:
         return (self.vectors / self.lengths.clamp(min=smallest).unsqueeze(-1)).float()
 
     def select(self, rows: torch.Tensor | slice) -> "Queries":
-        """Some of them."""
+        """Some of the queries."""
         return Queries(self.values[rows], self.present[rows], self.k, self.threshold, self.excluded[rows])
 
 
@@ -148,7 +148,7 @@ def _search_block(stored: StoredEmbeds, queries: Queries, index: ReferenceIndex 
         possible &= (found.unsqueeze(-1) != queries.excluded.unsqueeze(1)).all(-1)
         return _rank(stored, queries, found, possible, k)
     coarse = _scan(stored, queries, k + SPARE, exact=False)
-    # What is less similar than the k-th by more than the product's errors is no neighbour.
+    # A reference less similar than the k-th by more than the product's errors is no neighbour.
     least = coarse.similarities[:, k - 1 : k] - 2 * _margin(queries.vectors.shape[-1])
     near = (coarse.indices >= 0) & (coarse.similarities >= least)
     best = _rank(stored, queries, coarse.indices, near, k)
@@ -183,7 +183,7 @@ def _scan(stored: StoredEmbeds, queries: Queries, k: int | None, exact: bool) ->
 def _approximations(stored: StoredEmbeds, queries: Queries) -> Iterator[tuple[int, torch.Tensor]]:
     """Cosines in float32 of all queries with each block of references, and where the block begins.
 
-    Blocks are as wide as a multiple of GROUP; -inf stands for what is no neighbour and behind the last.
+    The width of a block is a multiple of GROUP; -inf marks references that are no neighbours, and padding.
     """
     unit = queries.unit()
     count = len(unit)
@@ -226,7 +226,7 @@ def _margin(dim: int) -> float:
     """
     try:
         exact = torch.get_float32_matmul_precision() == "highest"
-    except RuntimeError:  # set for single backends, which it cannot sum up
+    except RuntimeError:  # set differently for single backends
         exact = False
     return (dim + 16) * 2.0**-24 + (0.0 if exact else 2.0**-7)
 
@@ -234,7 +234,7 @@ def _margin(dim: int) -> float:
 def _candidates(
     similarities: torch.Tensor, floor: torch.Tensor, k: int | None, gap: float
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Rows, columns and values above `floor` (B,) and, where k is given, not below the k-th by the gap."""
+    """Rows, columns and values above `floor` (B,) and, where k is given, at most the gap below the k-th."""
     groups = similarities.unflatten(1, (-1, GROUP))
     largest = groups.amax(-1)
     # Worth its time only where the floor is low yet. The k-th largest of the groups' is at most the k-th
@@ -245,15 +245,15 @@ def _candidates(
             floor = floor.maximum(values.topk(k).values[:, -1] - gap)
     row, group = (largest > floor.unsqueeze(-1)).nonzero().unbind(-1)
     values = groups[row, group]
-    place, column = (values > floor[row].unsqueeze(-1)).nonzero().unbind(-1)
-    return row[place], GROUP * group[place] + column, values[place, column]
+    index, column = (values > floor[row].unsqueeze(-1)).nonzero().unbind(-1)
+    return row[index], GROUP * group[index] + column, values[index, column]
 
 
 def _rank(
     stored: StoredEmbeds, queries: Queries, candidates: torch.Tensor, chosen: torch.Tensor, k: int
 ) -> Neighbors:
     """The k best by cosines in float64 of the candidates (B, c) that are chosen (B, c)."""
-    # In the references' order, and those that are not chosen behind.
+    # In the references' order; those that are not chosen come last.
     indices = candidates.masked_fill(~chosen, len(stored)).sort(dim=-1).values
     rows, columns = (indices < len(stored)).nonzero().unbind(-1)
     cosines = queries.lengths.new_full(indices.shape, -torch.inf)
@@ -268,7 +268,7 @@ def _rank(
 def _cosines(
     stored: StoredEmbeds, queries: Queries, rows: torch.Tensor, indices: torch.Tensor
 ) -> torch.Tensor:
-    """Of pairs of queries and references, in float64, each as if it was the only one."""
+    """Cosines of pairs of queries and references in float64, each independent of the other pairs."""
     cosines = queries.lengths.new_empty(len(rows))
     for pairs in _slices(len(rows), BLOCK_PAIRS):
         row, index = rows[pairs], indices[pairs]
@@ -292,17 +292,17 @@ def _merge(
     """The k best of `best` and of new pairs, which come ordered by row and index, behind all earlier ones."""
     if not len(rows):
         return best
-    touched, place, counts = rows.unique_consecutive(return_inverse=True, return_counts=True)
+    touched, index, counts = rows.unique_consecutive(return_inverse=True, return_counts=True)
     width = best.indices.shape[1]
     first = counts.cumsum(0) - counts
-    column = width + torch.arange(len(rows), device=rows.device) - first[place]
+    column = width + torch.arange(len(rows), device=rows.device) - first[index]
     shape = (len(touched), width + int(counts.max()))
     all_indices = rows.new_full(shape, -1)
     all_similarities = similarities.new_full(shape, -torch.inf)
     all_indices[:, :width] = best.indices[touched]
     all_similarities[:, :width] = best.similarities[touched]
-    all_indices[place, column] = indices
-    all_similarities[place, column] = similarities
+    all_indices[index, column] = indices
+    all_similarities[index, column] = similarities
     if k is None:
         k = max(width, int((all_indices >= 0).sum(-1).max()))
         best = _widen(best, k)

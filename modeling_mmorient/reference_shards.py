@@ -27,9 +27,9 @@ class ShardedReferences(SearchedReferences):
     references: beside the ids some 20 bytes for each of them, and 8 for each task.
 
     `search`, `neighbors`, `nodes`, `embeds` and `vectors` are collective: every process calls them at the
-    same time, in the same order and with the same modality, k and threshold, each with queries of its own, of
-    any number, none included. Processes that call different things, or one of whose calls is refused, all
-    raise. Every process sees the queries of all of them.
+    same time, in the same order and with the same modality, k and threshold, each with its own queries, whose
+    number may be zero. If processes call different methods, or the call of one is refused, all of them raise.
+    Every process sees the queries of all of them.
 
     An index (`build_index`, on every process) is over the own references, so that with one the result
     depends on the number of processes. The references cannot be edited or saved here: edit the whole
@@ -58,7 +58,7 @@ class ShardedReferences(SearchedReferences):
         return f"{super().__repr__()[:-1]}, own={self._own})"
 
     def __getattr__(self, name: str) -> Any:
-        # Who calls a method that only the whole has is told why.
+        # Methods that only the whole has raise an error that says why.
         if name.startswith("_") or not hasattr(ReferenceBank, name):
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}.")
         raise SplitReferencesError(
@@ -88,7 +88,7 @@ class ShardedReferences(SearchedReferences):
 
     @torch.no_grad()
     def _find(self, modality: str, queries: Queries) -> Neighbors:
-        # All queries among the own references, and then the best of all processes for the own queries.
+        # Search all queries in the own references, then take the best of all processes for the own queries.
         batch = GlobalBatch(len(queries), self.device)
         excluded = queries.excluded
         more = self._most(excluded.shape[1]) - excluded.shape[1]
@@ -99,7 +99,7 @@ class ShardedReferences(SearchedReferences):
         found = super()._find(modality, everyone)
         indices = found.indices + self._own.start * (found.indices >= 0)
         columns = GlobalBatch(indices.shape[1], self.device)
-        # What the processes found side by side, in the order of their references.
+        # The results of all processes, concatenated in the order of their references.
         indices = columns.gather(indices.T).T[batch.own]
         similarities = columns.gather(found.similarities.T).T[batch.own]
         similarities = similarities.masked_fill(indices < 0, -torch.inf)
@@ -121,7 +121,7 @@ class ShardedReferences(SearchedReferences):
         own = ((wanted >= 0) & (wanted < len(self._own))).nonzero().squeeze(-1)
         rows[own] = super()._fetch(name, wanted[own])
         if len(batch.sizes) > 1:
-            # One process has each row and the others zeros. As integers the bits add up to themselves.
+            # One process has each row and the others zeros. Summed as integers, the bits stay the same.
             distributed.all_reduce(rows.view(torch.int32))
         # Not a view: sums over what begins elsewhere in memory may differ in their last bits.
         return rows[batch.own].clone()
@@ -154,4 +154,4 @@ class ShardedReferences(SearchedReferences):
 
 
 class SplitReferencesError(AttributeError, ValueError):
-    """Something was asked of split references that only the whole does."""
+    """A method was called on split references that only the whole supports."""

@@ -26,11 +26,11 @@ class ReferencedModel:
     """Part of the MM-ORIENT models: the references that the relation graphs find neighbours among.
 
     HIMA's stage 2 attends to the references too: its g is computed anew after every edit made here, and when
-    other references are set. Once it was, it also follows edits of `references` itself: the next evaluation,
+    other references are set. From then on it also follows edits of `references` itself: the next evaluation,
     and a save, compute it anew.
 
-    Several threads may edit the references and ask the model: edits come one after the other, and each pass
-    sees the references as one of them left them.
+    Several threads may edit the references and use the model: edits are made one after the other, and each
+    forward pass sees the references as one of them left them.
     """
 
     base_model: Any
@@ -56,7 +56,7 @@ class ReferencedModel:
                 f"`references` is {references!r}: give a ReferenceBank, such as `new_references()`."
             )
         references = self._fitted(copy.copy(references))
-        # Edits of the other one do not wait for those of this one.
+        # Edits of one of the two do not wait for those of the other.
         references.lock = EditLock()
         g = self._g_over(references)
         with self.base_model.lock:
@@ -84,11 +84,11 @@ class ReferencedModel:
         return references if own == wanted else references.with_tasks(empty.tasks)
 
     def new_references(self, notes: str = "") -> ReferenceBank:
-        """No references yet, of the model's widths, tasks and storage dtype."""
+        """Empty references with the model's widths, tasks and storage dtype."""
         config = self.config
         widths = config.image_embed_dim, config.text_embed_dim
         vectors = (config.region_dim, config.token_dim) if config.use_hima_stage2 else (None, None)
-        # Not on the device that a model is built on, which may be the one without memory.
+        # Not on the device that a model is built on, which may be the meta device.
         with torch.device("cpu"):
             return ReferenceBank(*widths, config.task_specs, config.reference_dtype, notes, *vectors)
 
@@ -98,7 +98,7 @@ class ReferencedModel:
         ids: Sequence[str],
         labels: Mapping[str, torch.Tensor] | None = None,
     ) -> None:
-        """Know further samples from now on, without training.
+        """Add samples to the references, which needs no training.
 
         Args:
             inputs: As `forward` takes them (raw, or precomputed features), or what `encode` gave; n rows.
@@ -243,9 +243,9 @@ class ReferencedModel:
         return {**weights, f"{prefix}hima.references_digest": torch.tensor(list(over), dtype=torch.uint8)}
 
     def loaded_digest(self) -> str | None:
-        """Digest of the references that the g in weights just loaded was computed over; None: unknown.
+        """Digest of the references over which the g in weights just loaded was computed; None: unknown.
 
-        The model forgets it: from now on `take_references` says what g is of.
+        The model then forgets it: `take_references` says from now on which references g belongs to.
         """
         if not self._stage2():
             return None
@@ -257,7 +257,7 @@ class ReferencedModel:
         """Hold the references that were saved with the weights.
 
         Args:
-            references: Those.
+            references: The saved references.
             settled: Whether the weights' g was computed over them.
         """
         self.base_model.stored_references = self._fitted(references)
@@ -265,7 +265,7 @@ class ReferencedModel:
             self.base_model.hima.keep(self.base_model.stored_references.state if settled else None)
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
-        """As `Module._save_to_state_dict`; beside the weights stands which references they belong to."""
+        """As `Module._save_to_state_dict`; also saves which references the weights belong to."""
         super()._save_to_state_dict(destination, prefix, keep_vars)  # type: ignore[misc]
         if self.base_model is self:
             destination._metadata[prefix[:-1]]["references"] = self._named_references()

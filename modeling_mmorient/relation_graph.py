@@ -18,7 +18,7 @@ class GraphSAGELayer(nn.Module):
 
         x_i' = normalise_L2( W [ x_i ; m_i ] + b ),    m_i = mean_{j ∈ N(i) ∪ {i}} x_j
 
-    What a row makes of its neighbours (`aggregate`) is the layer's own; who they are, the graph's.
+    The layer decides how neighbours are aggregated (`aggregate`); the graph decides which they are.
 
     Args:
         in_dim: Width of x.
@@ -49,7 +49,7 @@ class GraphSAGELayer(nn.Module):
 
 
 class CrossModalRelationLearning(nn.Module):
-    """Every sample's picture and text, rebuilt from samples that look alike and from samples that read alike.
+    """Every sample's picture and text, rebuilt from samples with similar pictures and with similar texts.
 
     | layer | node features | neighbourhood decided by |
     |---|---|---|
@@ -58,16 +58,16 @@ class CrossModalRelationLearning(nn.Module):
     | cross-modal picture | e_img | text graph |
     | cross-modal text | e_txt | picture graph |
 
-    Neighbours are searched among the e as they are; as node features every e is brought to mean 0 and
-    variance 1, as HIMA's rows are.
+    Neighbours are found by the cosines of the original e; as node features every e is standardised to mean 0
+    and variance 1, like HIMA's rows.
 
-    Neighbours are references that are stored with the model, so that no row depends on its batch-mates:
+    Neighbours are references that are stored with the model, so that no row depends on the rest of its batch:
     always in evaluation, and in training with `graph_scope="references"`. With `graph_scope="batch"`, as in
     the paper, the graphs of training join the samples of the batch, or of all processes' batches. Without
-    references every sample is alone with its self-loop.
+    references every sample has only its self-loop.
 
-    A row without a picture (or text) has no neighbours in that modality's graph and is averaged by
-    nobody; its own node holds a learned stand-in. Where its other modality has neighbours, the
+    A row without a picture (or text) has no neighbours in that modality's graph and is part of no other
+    row's mean; its own node holds a learned stand-in. Where its other modality has neighbours, the
     cross-modal layer still rebuilds the missing one from theirs.
 
     Args:
@@ -151,6 +151,6 @@ class CrossModalRelationLearning(nn.Module):
 
 
 def _gathered(features: EncodedFeatures, batch: GlobalBatch) -> EncodedFeatures:
-    """Of all processes' rows what the graphs read; the rest stays as it is."""
+    """Features in which those that the graphs read are of all processes' rows; the rest stays as it is."""
     names = ("image_embeds", "text_embeds", "image_present", "text_present")
     return replace(features, **{name: batch.gather(getattr(features, name)) for name in names})

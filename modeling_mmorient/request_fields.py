@@ -128,7 +128,7 @@ def read_request(data: Any, limits: RequestLimits) -> tuple[list[Any], Any]:
 def read_references(
     specs: Mapping[str, TaskSpec], data: Any, limits: RequestLimits
 ) -> tuple[list[Any], list[str], dict[str, torch.Tensor], bool]:
-    """What `{"references": [{"id", "image", "text", "labels"}, ...], "replace": false}` asks for.
+    """Read a request `{"references": [{"id", "image", "text", "labels"}, ...], "replace": false}`.
 
     Args:
         specs: The model's tasks.

@@ -1,7 +1,7 @@
-"""Rows through a model so that a row's answer has the same bits alone and beside any others.
+"""Passes of rows through a model in which a row's answer has the same bits alone and among any others.
 
 Matrix products sum up in an order that depends on how many rows they have, so the last bits of a row's logits
-depend on the size of the batch that it is in. They do not where every pass has one and the same shape:
+depend on the size of its batch. They do not where every pass has the same shape:
 
 - On CPU a pass is one row, of its own length.
 - On an accelerator, which takes about as long for a few rows as for one, a pass is always `PASS_ROWS` rows
@@ -76,5 +76,5 @@ def logits_of_rows(model: Any, rows: Sequence[Inputs]) -> list[dict[str, torch.T
         some = list(rows[start : start + number])
         filled = some + [some[-1]] * (number - len(some))
         logits = model(**{name: torch.cat([row[name] for row in filled]) for name in some[0]}).logits
-        found += [{task: values[[place]] for task, values in logits.items()} for place in range(len(some))]
+        found += [{task: values[[index]] for task, values in logits.items()} for index in range(len(some))]
     return found

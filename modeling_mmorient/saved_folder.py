@@ -1,11 +1,11 @@
-"""A folder that several files are saved to together: who reads it finds those of one save.
+"""A folder to which several files are saved together: a reader finds the files of one save.
 
     .saving-*      what a save has written so far
-    .saved         all that it wrote, being moved to where it belongs
-    .saving.lock   held while one of them is there; one process saves at a time
+    .saved         everything that it wrote, being moved to its final names
+    .saving.lock   held while one of them exists; one process saves at a time
 
-Renaming the first to the second decides. A process killed before leaves the old files, and one killed
-afterwards the new ones: the process that saves or reads next moves what has not been moved yet.
+Renaming the first to the second decides. A process killed before that leaves the old files, and one killed
+after it the new ones: the process that saves or reads next moves what has not been moved yet.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ logger = logging.get_logger(__name__)
 T = TypeVar("T")
 
 STAGING_PREFIX, SAVED, LOCK = ".saving-", ".saved", ".saving.lock"
-# In `.saved`: names of the files that the others make obsolete.
+# A file in `.saved`: names of the old files that the new ones make obsolete.
 OBSOLETE = ".obsolete"
-# For another process to finish its save.
+# How long to wait for another process to finish its save.
 PATIENCE_SECONDS = 600.0
-# Between two looks whether it has; the second for a reader that cannot lock.
+# Time between two checks whether it has finished; the second for a reader that cannot lock.
 POLL_SECONDS, WAIT_SECONDS = 0.01, 0.5
 
 
@@ -54,7 +54,7 @@ def save_whole(folder: Path, write: Callable[[Path], object], replaced: Callable
     folder.mkdir(parents=True, exist_ok=True)
     with _lock(folder):
         _move(folder)
-        # Nobody else saves now: they are of processes that were killed.
+        # Nobody else saves now: these belong to processes that were killed.
         for left in folder.glob(f"{STAGING_PREFIX}*"):
             shutil.rmtree(left)
         staging = Path(tempfile.mkdtemp(prefix=STAGING_PREFIX, dir=folder))
@@ -69,7 +69,7 @@ def save_whole(folder: Path, write: Callable[[Path], object], replaced: Callable
             staging.rename(folder / SAVED)
         except BaseException as error:
             shutil.rmtree(staging, ignore_errors=True)
-            # Neither safetensors nor a write that finds no room names a file.
+            # Neither safetensors nor a write to a full disk names the file.
             if isinstance(error, SafetensorError) or (isinstance(error, OSError) and not error.filename):
                 raise OSError(
                     f"nothing was saved to {folder}, which holds what it held before ({error}): free some "
@@ -153,7 +153,7 @@ def _lock(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        # Published with the folder otherwise. Who waits for the lock sees that this file is gone.
+        # Otherwise it is published too. A process that waits for the lock sees that it is gone.
         with suppress(OSError):
             path.unlink()
         lock.release()
@@ -183,7 +183,7 @@ def _move(folder: Path) -> None:
 def _obsolete_files(folder: Path, names: Path) -> list[Path]:
     try:
         listed = json.loads(names.read_bytes())
-    except (ValueError, RecursionError):  # no save of ours
+    except (ValueError, RecursionError):  # not written by a save
         listed = []
     if not isinstance(listed, list):
         listed = []
@@ -197,7 +197,7 @@ def _flush(path: Path) -> None:
 
 
 def _flush_names(folder: Path) -> None:
-    if hasattr(os, "O_DIRECTORY"):  # not every system knows how
+    if hasattr(os, "O_DIRECTORY"):  # not every system supports it
         names = os.open(folder, os.O_DIRECTORY)
         try:
             os.fsync(names)

@@ -57,8 +57,8 @@ class SavedModel:
     ) -> None:
         """As `PreTrainedModel.save_pretrained`; also saves the references, even if there are none.
 
-        Whatever happens meanwhile, the folder holds what it held or all that is saved; several processes that
-        save to it do so one after the other.
+        Whatever happens meanwhile, the folder holds either its old contents or everything that is saved; if
+        several processes save to it, they do so one after the other.
 
         Raises:
             ValueError: If it is to be pushed with an argument that `push_to_hub` does not take, the
@@ -86,7 +86,7 @@ class SavedModel:
                 lambda staging: self._write(staging, state_dict, write),
                 replaced_files(kwargs.get("variant")),
             )
-        else:  # which may have to give its part of the weights
+        else:  # this process may have to give its part of the weights
             write(save_directory, is_main_process=False, state_dict=state_dict)
         if push_to_hub:  # as one commit with the references
             name = repository.pop("repo_id", Path(save_directory).name)
@@ -115,16 +115,16 @@ class SavedModel:
             custom_object_save(MMOrientPipeline, staging)
 
     def save_references(self, folder: str | Path) -> None:
-        """Save the references into a folder that holds this model, and what depends on them: HIMA's g.
+        """Save the references, and HIMA's g, which depends on them, into a folder that holds this model.
 
-        The other weights in the folder stay as they are. As with `save_pretrained`, the folder holds what it
-        held, or all of it.
+        The other weights in the folder stay as they are. As with `save_pretrained`, the folder holds either
+        its old contents or everything that is saved.
 
         Args:
-            folder: That `save_pretrained` saved this model to.
+            folder: The folder to which `save_pretrained` saved this model.
 
         Raises:
-            ValueError: If there is no model, or one of another configuration or other HIMA weights.
+            ValueError: If there is no model, or one with another configuration or other HIMA weights.
         """
         model: Any = self
         folder = Path(folder)
@@ -140,12 +140,12 @@ class SavedModel:
             model.config.saved_references = {"number": len(references), "digest": digest}
             write_config(staging, {**saved, "saved_references": model.config.saved_references})
 
-        read_config(folder, model.config)  # before a folder is made
+        read_config(folder, model.config)  # an error is raised before a folder is made
         save_whole(folder, write, is_tensors_file)
 
     def push_to_hub(self, repo_id: str, **options: Any) -> Any:
         """As `PreTrainedModel.push_to_hub`, with the references; those that it had before are deleted."""
-        # Those of the model, even if there are none, take the others' place in the same commit.
+        # The model's references, even if there are none, replace the others in the same commit.
         pushed = super().push_to_hub(repo_id, **options)  # type: ignore[misc]
         api, token = HfApi(), options.get("token")
         name, revision = pushed.repo_url.repo_id, pushed.pr_revision or options.get("revision")
@@ -226,7 +226,7 @@ class SavedModel:
             if kwargs.get("config") is None:
                 raise
             return None
-        if not saved and kwargs.get("config") is None:  # or a model with all defaults would be built
+        if not saved and kwargs.get("config") is None:  # otherwise a model with all defaults would be built
             raise OSError(
                 f"{name} has no {CONFIG_NAME}, or an empty one: name the folder that a model was saved to, "
                 "or copy all of its files."

@@ -80,14 +80,14 @@ def check_same_weights(folder: Path, weights: Mapping[str, torch.Tensor]) -> Non
 
 
 def write_weights(folder: Path, staging: Path, changed: Mapping[str, torch.Tensor]) -> None:
-    """Write those of a folder's weight files that hold what is changed into another folder, with the change.
+    """Write the weight files of a folder that hold changed weights into another folder, with the changes.
 
-    What a model that was saved before lacks goes beside the others.
+    Weights that a model saved by an earlier release lacks go into one of these files.
 
     Args:
-        folder: Of the model.
-        staging: Where to write.
-        changed: By name.
+        folder: Folder of the model.
+        staging: Folder to write to.
+        changed: The changed weights by name.
     """
     if not changed:
         return
@@ -146,7 +146,7 @@ def check_kinds(files: Mapping[str, Path], model: Any) -> None:
 
     Args:
         files: As `weight_files` gives them.
-        model: That was loaded from them, or a part of what was saved.
+        model: The model that was loaded from them, or from a part of them.
     """
     prefix = f"{model.base_model_prefix}."
     own = {name.removeprefix(prefix): values for name, values in model.state_dict().items()}

@@ -1,4 +1,4 @@
-"""References as they are read and searched, whoever keeps them."""
+"""References as they are read and searched, in one process or split over several."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class SearchedReferences:
 
     @property
     def state(self) -> object:
-        """What stands for the present ids and embeddings: it is another object after every edit."""
+        """Identifies the present ids and embeddings: another object after every edit."""
         return self._references.state
 
     def searchable(self, modality: str) -> torch.Tensor:
@@ -121,8 +121,8 @@ class SearchedReferences:
             indices: (B, k) of the neighbours, -1 = none.
 
         Yields:
-            Blocks: which rows, the features (n, d) of their neighbours, each once, and which of them is that
-            of each pair, (rows, k); where there is no neighbour, any.
+            For each block: its rows, the features (n, d) of their neighbours, each once, and for each pair
+            of a row and a neighbour the index into these, (rows, k); any index where there is no neighbour.
         """
         with self._together(f"nodes({modality!r})"):
             self._check_modality(modality)
@@ -234,10 +234,10 @@ class SearchedReferences:
     ) -> Neighbors:
         """What `search` finds with `own` as `exclude`, for rows that may be references themselves.
 
-        Present queries are finite, and `own` are indices or -1: nobody looks here.
+        Present queries must be finite, and `own` must hold indices or -1: neither is checked here.
 
         What is found for such a row is remembered until the references, the row's embedding or `own` change
-        (16 bytes for each of k neighbours and 16 more of each reference); without k nothing is.
+        (16 bytes for each of k neighbours, and 16 more for each reference); without k, nothing is remembered.
         """
         if own is None or not own.numel() or k is None or not len(self):
             return self.search(modality, queries, present, k, threshold, own, checked=True)
@@ -258,10 +258,10 @@ class SearchedReferences:
         if modality not in MODALITIES:
             raise ValueError(f"`modality` is {modality!r}: choose one of {list(MODALITIES)}.")
 
-    # What follows is all that depends on where the embeddings are: here, or on several processes.
+    # Only the methods below depend on where the embeddings are: here, or on several processes.
 
     def _together(self, call: str) -> AbstractContextManager[None]:
-        """Around the checks of a call's arguments."""
+        """The context in which a call's arguments are checked."""
         return nullcontext()
 
     def _most(self, number: int) -> int:
@@ -281,7 +281,7 @@ class SearchedReferences:
         return self._references.embeds[name].decode(indices)
 
     def _find(self, modality: str, queries: Queries) -> Neighbors:
-        """As `search`, of queries that fit."""
+        """As `search`, for checked queries."""
         index = self._references.indexes.get(modality)
         return find_neighbors(self._references.embeds[modality], queries, index)
 

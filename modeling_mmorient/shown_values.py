@@ -9,14 +9,14 @@ _SHORT = reprlib.Repr()
 _SHORT.maxlevel = 4
 _SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = _SHORT.maxset = 20
 _SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = 120
-# What is left of any value.
+# The most characters of a value that are shown.
 LONGEST = 400
 
 
 def shown(value: Any) -> str:
-    """The `repr` of any value, cut where it is long or deep; of one without, its type."""
+    """The `repr` of any value, cut where it is long or deep; its type if `repr` fails."""
     try:
         text = _SHORT.repr(value)
-    except Exception:  # of an integer of some thousand digits, for one, there is none
+    except Exception:  # `repr` fails for an integer with thousands of digits, for example
         return f"<{type(value).__name__}>"
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."

@@ -10,9 +10,10 @@ from .task_specs import TaskSpec
 
 
 def label_order(old: TaskSpec, new: TaskSpec) -> list[int] | None:
-    """Where each label of `new` stands in `old`; None if the answers to one are none to the other.
+    """The index in `old` of each label of `new`; None if answers to one are no answers to the other.
 
-    They are where both have the same labels, in any order, in the same form: both or none are `multilabel`.
+    They are answers to both if both have the same labels, in any order, in the same form: both or none are
+    `multilabel`.
     """
     if set(old.labels) != set(new.labels) or kind_of(old).label_form != kind_of(new).label_form:
         return None
@@ -27,19 +28,19 @@ def head_order(old: TaskSpec | None, new: TaskSpec) -> list[int] | None:
 
 
 def head_identity(spec: TaskSpec) -> tuple[Any, ...]:
-    """What tells apart tasks of which one's head cannot be the other's as it is."""
+    """A key that is equal for tasks whose heads can be exchanged unchanged."""
     return spec.name, spec.labels, spec.kind, spec.mean, spec.deviation
 
 
 def carried_over(saved: Mapping[str, TaskSpec], tasks: Any) -> Any:
-    """Tasks as a caller gives them, in which saved fields stand where the caller left them out.
+    """Tasks as a caller gives them, completed with saved fields that the caller left out.
 
-    Those of a task carry over that has the same labels and, if the caller names one, the same kind. What
-    stands for labels follows their order.
+    The fields of a saved task carry over to one with the same labels and, if the caller names one, the same
+    kind. Fields with an entry for each label follow the order of the labels.
 
     Args:
         saved: The saved tasks.
-        tasks: As `parse_tasks` takes them; what it refuses is returned as it is.
+        tasks: As `parse_tasks` takes them; those that it refuses are returned as they are.
     """
     if isinstance(tasks, Mapping):
         return {name: _merged(saved.get(name), entry) for name, entry in tasks.items()}

@@ -14,9 +14,9 @@ from .input_checks import INTEGERS
 if TYPE_CHECKING:
     from .task_specs import TaskSpec
 
-# Entries of labels that are not known; PyTorch's convention.
+# Marks unknown labels; PyTorch's convention.
 IGNORE_INDEX = -100
-# Of values and their range, mean and deviation: what is computed of them stays finite in float32.
+# Limit of values and of their range, mean and deviation: results computed from them stay finite in float32.
 MAX_VALUE = 1e9
 
 
@@ -31,16 +31,16 @@ class TaskKind(ABC):
     options: tuple[str, ...] = ("labels", "class_weights", "label_smoothing", "temperature", "thresholds")
     # Labels that a task needs.
     least_labels = 2
-    # Kinds of one form have labels that can be taken for each other's.
+    # Kinds with the same form can use each other's labels.
     label_form: str
-    # Whether `probabilities` are some.
+    # Whether `probabilities` gives probabilities, and not values.
     has_probabilities = True
     label_dtype = torch.long
     given_dtypes: tuple[torch.dtype, ...] = (torch.bool, *INTEGERS)
     given_words = "class indices as integers"
 
     def columns(self, spec: TaskSpec) -> tuple[str, ...]:
-        """What each column of the logits is of, (C,)."""
+        """The name of each column of the logits, (C,)."""
         return spec.labels
 
     def head(self, in_dim: int, spec: TaskSpec) -> nn.Module:
@@ -52,7 +52,7 @@ class TaskKind(ABC):
         return True
 
     def reordered_head(self, state: Mapping[str, torch.Tensor], order: Sequence[int]) -> dict[str, Any]:
-        """A head's state dict for the same labels in another order; `order` has the old place of each."""
+        """A head's state dict for the same labels in another order; `order` has the old index of each."""
         return {key: values[order] for key, values in state.items()}
 
     @abstractmethod
@@ -60,7 +60,7 @@ class TaskKind(ABC):
         """Shape of one row's label."""
 
     def unlabelled(self, spec: TaskSpec, rows: int) -> torch.Tensor:
-        """Labels of rows of which none is labelled."""
+        """Labels for a number of rows, all unknown."""
         return torch.full((rows, *self.label_shape(spec)), IGNORE_INDEX)
 
     def known(self, labels: torch.Tensor) -> torch.Tensor:
@@ -73,7 +73,7 @@ class TaskKind(ABC):
 
     @abstractmethod
     def possible_words(self, spec: TaskSpec) -> str:
-        """Which labels the task can have, for a person."""
+        """The possible labels of the task, in words."""
 
     @abstractmethod
     def reordered_labels(self, labels: torch.Tensor, order: Sequence[int]) -> torch.Tensor:
@@ -83,7 +83,7 @@ class TaskKind(ABC):
         """Fields of a task that change when its labels are put in another order."""
         if spec.class_weights is None:
             return {}
-        return {"class_weights": [spec.class_weights[place] for place in order]}
+        return {"class_weights": [spec.class_weights[index] for index in order]}
 
     @abstractmethod
     def count_labels(self, spec: TaskSpec, labels: torch.Tensor) -> torch.Tensor:

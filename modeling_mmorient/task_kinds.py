@@ -1,6 +1,6 @@
-"""Kinds of tasks: all that a kind means to the model stands in one class.
+"""Kinds of tasks: everything that a kind means to the model is in one class.
 
-What a kind means to tables, scores and reports stands in the toolkit's room `mmorient/kinds/`.
+What a kind means to tables, scores and reports is in the toolkit's package `mmorient/kinds/`.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from .task_kinds import TASK_KINDS
 
 # Of weights: products of these with losses stay finite.
 LARGEST_FACTOR = 1e9
-# More than any data set has: a configuration from anywhere may not ask for any number of heads and rows.
+# More than any data set has: a configuration from an unknown source must not ask for unlimited memory.
 MAX_TASKS, MAX_LABELS = 1_000, 100_000
 
 
@@ -68,7 +68,7 @@ class TaskSpec:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
     def to_options(self) -> dict[str, Any]:
-        """The same without the name, as a mapping from names to tasks holds it."""
+        """The long form without the name, as in a mapping from names to tasks."""
         return {key: value for key, value in self.to_dict().items() if key != "name"}
 
 

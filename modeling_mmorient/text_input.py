@@ -1,4 +1,4 @@
-"""Texts as people hold them to token ids: what nobody says is taken out, the rest is tokenized."""
+"""Raw texts to token ids: links, user names, watermarks and control characters are removed first."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from .searched_references import SearchedReferences
 from .task_kinds import kind_of
 
 GRAPHS = ("image", "text")
-# Where T, s and the weights start.
+# Initial values of T, s and the weights a.
 SHARPNESS, SMOOTHING, WEIGHT = 10.0, 1.0, 0.5
 
 
@@ -109,7 +109,7 @@ def describe_neighbors(
     neighbors: Mapping[str, Neighbors] | None,
     votes: Mapping[str, GraphVotes],
 ) -> dict[str, GraphNeighbors] | None:
-    """By graph, who the neighbours are and what each counted; None without references."""
+    """By graph, the neighbours and the share of each; None without references."""
     if references is None or neighbors is None:
         return None
     described = {}
