@@ -1,16 +1,16 @@
-"""Throughput of feature extraction beside the bare encoders', and the time of an epoch raw and cached.
+"""Throughput of feature extraction compared with the bare encoders, and the time of a raw and a cached epoch.
 
     python benchmarks/feature_cache.py [--vision FOLDER --text FOLDER] [--rows 384] [--json FILE]
 
 Everything runs on the same drawn memes in one process, in turns. The fastest repetition counts, since other
-work on the machine only slows things down; the processor time that a row costs, all threads together,
-hardly depends on other work at all:
+work on the machine only slows things down. The processor time of a row, all threads together, hardly
+depends on other work:
 
-- encoders alone: the two encoders' forward passes, on tensors that lie ready, in the extraction's batches;
+- encoders alone: the two encoders' forward passes, on prepared tensors, in the extraction's batches;
 - model.encode alone: the same tensors through the model, which runs convolutions on CPU picture by picture
   and with channels last;
-- extraction: what training does, from tables to files on the disk; on CPU each thread encodes rows of its
-  own.
+- extraction: what training does, from tables to files on the disk; on CPU each thread encodes its
+  own rows.
 
 Without folders the encoders are MobileNetV2 and a BERT of MiniLM's size (6 layers, 384 wide) with
 random weights, which cost the same time as trained ones.
@@ -74,7 +74,7 @@ def seconds(action: Callable[[], Any], device: torch.device) -> tuple[float, flo
 
 @torch.no_grad()
 def run_encoders(model: Any, batch: Mapping[str, torch.Tensor], device: torch.device) -> None:
-    """The two forward passes; what they give comes back, as in every extraction."""
+    """The two forward passes, with their outputs copied to the CPU, as in every extraction."""
     encoders = model.encoders
     regions = encoders.vision(batch["pixel_values"].to(device), return_dict=True).last_hidden_state
     ids, mask = batch["input_ids"].to(device), batch["attention_mask"].to(device)
@@ -84,7 +84,7 @@ def run_encoders(model: Any, batch: Mapping[str, torch.Tensor], device: torch.de
 
 @torch.no_grad()
 def run_model(model: Any, batch: Mapping[str, torch.Tensor], device: torch.device) -> None:
-    """The features of a batch; they come back, as above."""
+    """The features of a batch, copied to the CPU as above."""
     features = model.encode(**{name: values.to(device) for name, values in batch.items()})
     features.region_features.cpu(), features.token_features.cpu()
 
@@ -92,7 +92,7 @@ def run_model(model: Any, batch: Mapping[str, torch.Tensor], device: torch.devic
 def throughput(
     model: Any, processor: Any, table: Any, device: torch.device, options: argparse.Namespace, folder: Path
 ) -> dict[str, dict[str, float]]:
-    """Rows a second, and milliseconds of processor time a row, of each way."""
+    """Of each way: rows per second, and milliseconds of processor time per row."""
     rows = sorted(table, key=lambda record: -len(record.text or ""))
     batches = [rows[start : start + options.batch_size] for start in range(0, len(rows), options.batch_size)]
     ready = [raw_inputs(processor, batch) for batch in batches]

@@ -7,8 +7,8 @@
 
 One measurement builds the graph (16 nearest of random 512-wide embeddings), takes the mean of each
 neighbourhood (forward), and sends a gradient back to the nodes (backward). Backends take turns within
-one process, so that whatever else the machine does hits them alike; the median of the repetitions
-counts. Peak memory is measured in a process of its own for each case, over what it held before
+one process, so that other work on the machine affects them equally; the median of the repetitions
+counts. Peak memory is measured in a separate process for each case, beyond what it held before
 (on CPU this reads Linux's /proc).
 """
 
@@ -59,7 +59,7 @@ def _now(device: torch.device) -> float:
 
 
 def peak_memory(backend: str, size: int, device: torch.device) -> float:
-    """Peak MiB of one measurement over what a small one needs, in a fresh process."""
+    """Peak MiB of one measurement beyond what a small one needs, in a fresh process."""
     command = [sys.executable, __file__, "--memory-of", backend, str(size), "--device", str(device)]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
@@ -72,7 +72,7 @@ def _print_peak(backend: str, size: int, device: torch.device) -> None:
         measure(backend, size, device)
         print((torch.cuda.max_memory_allocated(device) - before) / 2**20)
         return
-    # Linux keeps a process's peak in its status and starts it anew when asked to.
+    # Linux keeps a process's peak in its status; writing 5 resets it.
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     before = _resident_peak()
     measure(backend, size, device)

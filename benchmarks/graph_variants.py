@@ -4,12 +4,12 @@
         [-- --field value ...]
 
 Trains and scores, with equal rows, encoders and budget, for each seed: no graph at all (`none`), the paper's
-graph among the rows of a batch with cosines above 0.9 (`batch`, which in evaluation has the references, like
-every model), the graph among the references without their labels (`references`), and with votes
-(`references, votes`).
-In the table: macro-F1 on the test rows, mean over the seeds with the 95% interval of Student's t, and the
-mean of the differences from `none` at the same seed with theirs. A seed decides the initial weights and,
-where the recipe holds rows out itself, which ones. Each of the jobs has its share of the threads.
+graph among the rows of a batch with cosines above 0.9 (`batch`, which in evaluation uses the references, as
+every model does), the graph among the references without their labels (`references`), and with votes
+(`references, votes`). In the table: macro-F1 on the test rows, mean over the seeds with the 95% interval of
+Student's t, and the mean of the differences from `none` at the same seed, with its interval. A seed decides
+the initial weights and, where the recipe holds rows out itself, which ones. The jobs share the threads
+equally.
 """
 
 import argparse
@@ -88,8 +88,8 @@ def summary(scores: dict[str, list[dict[str, float]]]) -> list[dict[str, float |
 def main(argv: list[str]) -> None:
     fields = []
     if "--" in argv:
-        place = argv.index("--")
-        argv, fields = argv[:place], argv[place + 1 :]
+        index = argv.index("--")
+        argv, fields = argv[:index], argv[index + 1 :]
     if any(field.replace("-", "_").startswith("__model_o") for field in fields):
         raise ValueError("`--model_options` is what the variants set: write the others into the recipe.")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)

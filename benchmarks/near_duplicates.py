@@ -4,8 +4,8 @@
     python benchmarks/near_duplicates.py [--rows 2000 50000] [--compared 2000] [--pictures 5000] [--json FILE]
 
 First table: drawn fingerprints of several kinds. `each with each` is the plain way (hashes compared by a
-matrix product, then the cells of every pair that is left), for `--compared` rows at most where many hashes
-are alike, since that takes hours. Both ways must find the same, where all pairs are listed.
+matrix product, then the cells of every remaining pair). Where many hashes are alike it takes hours, so it
+gets `--compared` rows at most. Both ways must find the same pairs wherever all pairs are listed.
 
 Second table: a table of `--pictures` drawn pictures in a temporary folder, read with a fifth held out for the
 test and a tenth for validation: without kept fingerprints, filling them, and with them, as every later start
@@ -35,7 +35,7 @@ Prints = tuple[np.ndarray, np.ndarray]
 
 
 def plain_pairs(gradients: np.ndarray, cells: np.ndarray) -> list[tuple[int, int]]:
-    """Each with each."""
+    """The pairs by comparing each picture with each other one."""
     # Of vectors of ±1, (bits - dot product) / 2 is the number of bits that differ.
     signs = np.unpackbits(gradients, axis=1).astype(np.float32) * 2 - 1
     pairs = []
@@ -69,12 +69,12 @@ def some_copies(generator: np.random.Generator, rows: int) -> Prints:
 
 
 def templates(generator: np.random.Generator, rows: int) -> Prints:
-    """Ten templates, with other words on each: equal hashes, and cells that differ."""
+    """Ten templates with different words on each copy: equal hashes, and cells that differ."""
     gradients, cells = different(generator, 10)
-    places = generator.integers(0, 10, rows)
-    written = cells[places]
+    indices = generator.integers(0, 10, rows)
+    written = cells[indices]
     written[:, :48] = generator.integers(0, 2, (rows, 48, 1), dtype=np.uint8) * 255
-    return gradients[places], written
+    return gradients[indices], written
 
 
 def blank(generator: np.random.Generator, rows: int) -> Prints:
@@ -120,7 +120,7 @@ def measure_search(rows: int, compared: int) -> list[dict[str, Any]]:
 
 def measure_start(rows: int, side: int) -> dict[str, float]:
     """Seconds to read a table without kept fingerprints, while they are filled, and with them."""
-    # Images that were drawn just now would not be kept.
+    # Otherwise fingerprints of images that were just drawn would not be kept.
     fingerprint_cache.SETTLED_NS = -1
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -3,10 +3,10 @@
     python benchmarks/onnx_latency.py [--references 5000] [--batches 1 8 32] [--threads 1] [--json FILE]
 
 CLIP ViT-B/32 and BERT-base with random weights, the default learner, HIMA and relation graphs with
-references: what is compared is the whole model as a graph with the two encoders alone in torch. Times are
+references. The whole model as an ONNX graph is compared with the two encoders alone in torch. Times are
 medians of rounds in which every backend answers the same memes once, in turn; x is the median of the
-rounds' ratios to the bare encoders, of the clock's time and of the processor's (which other processes on
-the machine change less). torch's own bfloat16 autocast stands beside them. Needs the extra `onnx`, 6 GB of
+rounds' ratios to the bare encoders, once in wall-clock time and once in processor time (which other processes
+on the machine change less). torch's own bfloat16 autocast is measured too. Needs the extra `onnx`, 6 GB of
 memory and some minutes.
 """
 
@@ -90,7 +90,7 @@ def open_graph(graph: Any, name: str) -> onnxruntime.InferenceSession:
 
 
 def build_backends(model: Any) -> dict[str, Callable[[dict[str, torch.Tensor]], Any]]:
-    """By name, what answers inputs; the first is what the others are compared with."""
+    """By name, a function that answers inputs; the others are compared with the first."""
     example = draw_inputs(4)
     graph = trace(AnsweringGraph(model), SimpleNamespace(joint_padding="longest"), example)
     integers = open_graph(with_integers(graph), "int8.onnx")

@@ -2,14 +2,14 @@
 
     python benchmarks/reference_search.py [--sizes 10000 100000 ...] [--queries 1 32 512] [--json FILE]
 
-References are unit vectors in 512 dimensions around random centres, queries are others around the same
-ones; the 16 nearest of each are sought, exactly. `faiss` is `IndexFlatIP` of faiss-cpu on the same vectors
-with as many threads; without faiss-cpu the column is missing. Backends take turns within one process, so
-that whatever else the machine does hits them alike; the median of the repetitions counts. From 100,000
+References are unit vectors in 512 dimensions around random centres, queries are further vectors around the
+same centres; the 16 nearest of each are sought, exactly. `faiss` is `IndexFlatIP` of faiss-cpu on the same
+vectors with as many threads; without faiss-cpu the column is missing. Backends take turns within one process,
+so that other work on the machine affects them equally; the median of the repetitions counts. From 100,000
 references on, `ivf` is the float32 bank with an index of 1,024 lists (`build_index`), of which a search looks
-into 32. Memory is in MiB, measured in a process of its own (this reads Linux's /proc): `bank` is what the
-bank holds, `search` what a search by the most queries holds beyond it at its peak. Recall is the share of
-the neighbours by float32 that are found with another storage dtype, or with the index.
+into 32. Memory is in MiB, measured in a separate process (this reads Linux's /proc): `bank` is what the bank
+holds, `search` what a search with the most queries holds beyond it at its peak. Recall is the share of the
+neighbours by float32 that are found with another storage dtype, or with the index.
 """
 
 import argparse
@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-# torch and faiss bring a thread pool each; the threads of the one that waits must not keep a core.
+# torch and faiss have a thread pool each; the waiting pool's threads must not keep a core busy.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
@@ -53,7 +53,7 @@ def vectors(count: int, seed: int) -> torch.Tensor:
 
 def build_bank(references: torch.Tensor, dtype: str) -> ReferenceBank:
     bank = ReferenceBank(WIDTH, 1, dtype=dtype)
-    bank.add([str(place) for place in range(len(references))], {"image": references})
+    bank.add([str(index) for index in range(len(references))], {"image": references})
     return bank
 
 
@@ -87,7 +87,7 @@ def recall(found: torch.Tensor, expected: torch.Tensor) -> float:
 def memory(dtype: str, size: int, queries: int) -> tuple[float, float]:
     """MiB of a bank, and peak MiB of a search beyond it and what a small search needs, in a fresh process."""
     command = [sys.executable, __file__, "--memory-of", dtype, str(size), str(queries)]
-    # Every larger block of memory goes back at once, so that none is left over from building the bank.
+    # Larger blocks of memory are returned at once, so that none is left over from building the bank.
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"}
     result = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
     bank, search = map(float, result.stdout.split())
@@ -101,7 +101,7 @@ def _print_memory(dtype: str, size: int, queries: int) -> None:
     bank = build_bank(vectors(size, 1), dtype)
     held = _resident("VmRSS") - before
     bank.search("image", sought[:1], k=1)
-    # Linux keeps a process's peak in its status and starts it anew when asked to.
+    # Linux keeps a process's peak in its status; writing 5 resets it.
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     before = _resident("VmRSS")
     bank.search("image", sought, k=NEIGHBORS)

@@ -3,10 +3,10 @@
     make bench
     python benchmarks/serving.py [--size base] [--clients 1 8 32] [--requests 96] [--json FILE]
 
-A server on this machine, asked over HTTP by so many clients at the same time; each request is one meme of a
-picture and a text. `one by one`: a batch takes one request. `batched`: a batch takes all that wait, up to 32
-rows. Both are asked the same, in turns, and must answer the same bit for bit. On CPU a pass of the model is
-one row in any case (`modeling_mmorient/row_passes.py`); on an accelerator it is eight.
+A server on this machine, asked over HTTP by several clients at the same time (`--clients`); each request is
+one meme of a picture and a text. `one by one`: a batch takes one request. `batched`: a batch takes all that
+wait, up to 32 rows. Both are asked the same, in turns, and must answer the same bit for bit. On CPU a pass of
+the model is one row in any case (`modeling_mmorient/row_passes.py`); on an accelerator it is eight.
 """
 
 import argparse
@@ -54,7 +54,7 @@ def build(size: str, device: str) -> MMOrientPipeline:
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
     letters = [letter + end for letter in "abcdefghijklmnopqrstuvwxyz" for end in ("", "</w>")]
     joint_vocabulary = {word: index for index, word in enumerate(letters)}
-    # CLIP's tower reads off at the token with this number.
+    # CLIP's text tower takes its output at the token with this id.
     joint_vocabulary |= {"<|startoftext|>": 49406, "<|endoftext|>": 49407}
     processor = MMOrientProcessor(
         image_processor=CLIPImageProcessor(),
@@ -80,7 +80,7 @@ def draw_requests(number: int) -> list[bytes]:
 
 @contextmanager
 def serving(pipeline: MMOrientPipeline, batch_rows: int) -> Iterator[str]:
-    """The address of a server whose batches take so many rows."""
+    """The address of a server whose batches take up to `batch_rows` rows."""
     app = create_app(pipeline, batcher=Batcher(pipeline, batch_rows))
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
     thread = threading.Thread(target=server.run, daemon=True)

@@ -3,9 +3,10 @@
     python benchmarks/teaching.py MODEL RECIPE.yaml [--field value ...] [--json FILE]
 
 For each task: the test rows (without any, the validation rows) whose answer is wrong become references with
-their labels, without training. Asked are near-copies of them: the picture smaller, brighter and compressed
-anew, the text in lower case and without its last word. Beside them stand near-copies of the rows that were
-right and are no references, which should stay right. Afterwards the references are forgotten again.
+their labels, without training. The model is then asked about near-copies of them: the picture smaller,
+brighter and compressed again, the text in lower case and without its last word. Near-copies of the rows that
+were right, which are not references, are asked about too and should stay right. Afterwards the references are
+removed again.
 """
 
 import io
@@ -64,7 +65,7 @@ def share(right: torch.Tensor) -> float | None:
 
 
 def teach(model: Any, processor: Any, rows: Sequence[Record], task: str) -> dict[str, float | None]:
-    """Shares of near-copies answered as their originals are labelled, before and after; None of no rows."""
+    """Shares of near-copies answered as their originals are labelled, before and after; None without rows."""
     rows = [row for row in rows if row.labels[task] != IGNORE_INDEX]
     truth = torch.tensor([row.labels[task] for row in rows])
     copies = encoded(model, processor, [near_copy(row) for row in rows])
@@ -96,9 +97,9 @@ def main(argv: list[str]) -> None:
         sys.exit(__doc__)
     target = None
     if "--json" in argv:
-        place = argv.index("--json")
-        target = Path(argv[place + 1])
-        argv = argv[:place] + argv[place + 2 :]
+        index = argv.index("--json")
+        target = Path(argv[index + 1])
+        argv = argv[:index] + argv[index + 2 :]
     model, processor = load_saved_model(argv[0])
     recipe = parse_recipe(argv[1:])
     parts = checked_splits(recipe.data, recipe.training.seed, cache=recipe.model.feature_cache).records

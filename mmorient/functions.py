@@ -24,19 +24,19 @@ from mmorient.tables.in_memory import is_in_memory, table_file, with_columns
 from mmorient.tables.table import Table, read_table
 
 Recipe = str | Path | Mapping[str, Any]
-# Fields of a recipe that name tables, and the folder in the feature cache for those that were in memory.
+# Fields of a recipe that name tables, and the feature cache's folder for tables that were in memory.
 TABLES = ("train_file", "validation_file", "test_file", "references_file")
 TABLE_FOLDER = "tables"
 
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """What a training leaves.
+    """The results of a training.
 
     Args:
-        folder: With the model, its processor and the report: what `AutoModel.from_pretrained` takes.
-        scores: As `results.json` there: by split (`validation`, `test`) scores and the majority class's, and
-            what was fitted.
+        folder: Holds the model, its processor and the report; `AutoModel.from_pretrained` takes it.
+        scores: The content of `results.json` there: by split (`validation`, `test`) the scores and those of
+            the majority class, and what was fitted.
     """
 
     folder: Path
@@ -44,12 +44,12 @@ class TrainedRun:
 
 
 def train(recipe: Recipe, table: Any = None, **fields: Any) -> TrainedRun:
-    """Train a model as a recipe says; interrupted and called again, it goes on.
+    """Train a model as a recipe says; called again after an interruption, it resumes.
 
     Args:
-        recipe: A YAML file, the name of a shipped recipe, or a mapping of what stands in such a file.
+        recipe: A YAML file, the name of a shipped recipe, or a mapping with the content of such a file.
         table: Memes to train on, in place of the recipe's `train_file`. None: the recipe's.
-        fields: Further fields of the recipe, which win over its own, such as `seed=2`. Those that name tables
+        fields: Further fields of the recipe, which override its own, such as `seed=2`. Those that name tables
             (`validation_file`, `test_file`, `references_file`) take tables in memory too. Those are kept in
             the recipe's `feature_cache`, not beside the model.
 
@@ -62,7 +62,7 @@ def train(recipe: Recipe, table: Any = None, **fields: Any) -> TrainedRun:
     if tables:
         cache, data_dir = Path(read.model.feature_cache) / TABLE_FOLDER, read.data.path("").resolve()
         files = {name: table_file(value, cache).resolve() for name, value in tables.items()}
-        # Relative: the folders of this machine would be in what the run leaves.
+        # Relative paths, so that the run's files do not name this machine's folders.
         read = build_recipe(
             recipe, **given, **{name: os.path.relpath(file, data_dir) for name, file in files.items()}
         )
@@ -118,17 +118,17 @@ def score(
     """Score a table of predictions.
 
     Args:
-        recipe: As of [`train`]: it names the label columns.
+        recipe: As in [`train`]; it names the label columns.
         predictions: What [`predict`] gave.
         truth: Table of the labels, the same rows in the same order. None: they are in `predictions`.
-        leave_out_errors: Score without rows that have no prediction and are labelled, or malformed.
+        leave_out_errors: Leave out malformed rows, and labelled rows that have no prediction.
 
     Returns:
         The scores: macro-F1 with intervals and more, by task and their mean, and the majority class's.
 
     Raises:
-        ValueError: If the tables and the recipe do not fit together. Where it is about rows, it is a
-            `mmorient.tables.problems.TableError`, whose `problems` have all of them.
+        ValueError: If the tables and the recipe do not fit together. Where single rows are wrong, it is
+            a `mmorient.tables.problems.TableError`, whose `problems` list all of them.
     """
     data = build_recipe(recipe).data
     with tempfile.TemporaryDirectory() as folder:

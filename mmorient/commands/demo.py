@@ -2,8 +2,9 @@
 
     mmorient demo MODEL [--host 127.0.0.1] [--port 7860]
 
-Answers to memes that a visitor uploads, why they were given, and a field that teaches a reference, which is
-the visitor's own and is not saved. `mmorient publish --space` puts the same page on the Hub."""
+Shows the answers to memes that a visitor uploads and why they were given, and a field that teaches a
+reference, which only this visitor has and which is not saved. `mmorient publish --space` puts the same page
+on the Hub."""
 
 import sys
 from collections.abc import Sequence

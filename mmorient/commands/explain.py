@@ -4,10 +4,10 @@
     mmorient explain MODEL OUTPUT_FOLDER RECIPE.yaml --rows 0-9,17 [--split validation]
 
 Writes a page for each meme, and `index.html` that lists them. They open without a network and show the
-picture with HIMA's attention as heat over it, the words shaded by theirs, probabilities and what each part of
-the model does to them, and the neighbours in both graphs. Neighbours have pictures and texts where
-`--references` names the recipe whose rows the model's references are (by default RECIPE.yaml); others are
-shown by their ids.
+picture with HIMA's attention as heat over it, the words shaded by their attention, the probabilities and what
+each part of the model adds to them, and the neighbours in both graphs. Neighbours have pictures and texts
+where `--references` names the recipe whose rows the model's references are (by default RECIPE.yaml); others
+are shown by their ids.
 
 Behind `--`, fields of the recipe follow as in training: `-- --data_dir FOLDER --seed 2`."""
 
@@ -33,7 +33,7 @@ def parse(argv: Sequence[str]) -> ExplanationJob:
     parser.add_argument("output", type=Path, help=about["output"])
     parser.add_argument("recipe", nargs="?", help=about["recipe"])
     parser.add_argument("--rows", metavar="X", help=about["rows"])
-    # `--part` is what it was called before.
+    # `--part` is the option's earlier name.
     parser.add_argument(
         "--split", "--part", dest="split", choices=SPLITS[:-1], help=about["split"] + " [validation]"
     )

@@ -4,7 +4,7 @@
 
 Prints the columns with their types, distinct values and examples, and what each is guessed to be. The
 recipe is one that `mmorient inspect` and `mmorient train` take as it is, with comments for the person who
-goes on."""
+edits it."""
 
 import sys
 from collections.abc import Sequence

@@ -3,7 +3,7 @@
     mmorient label MODEL [--image PICTURE] [--text TEXT]
 
 Prints a line for each task: the answer, and every label's probability. Where a threshold decides (for each
-label of a multi-label task, and for the second of two labels that a run fitted one for), it stands beside."""
+label of a multi-label task, and for the second of two labels that a run fitted one for), it is shown too."""
 
 import sys
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ def main(argv: Sequence[str]) -> None:
     from mmorient.prediction.saved_models import load_saved_model
 
     model, processor = load_saved_model(arguments.model)
-    # A path or a text that is empty is refused by name, not taken for a missing one.
+    # An empty path or text is refused with an error that names it, not taken for a missing one.
     images = None if arguments.image is None else [arguments.image]
     texts = None if arguments.text is None else [arguments.text]
     for task, answer in model.label(processor, images=images, text=texts)[0].items():

@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         close = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
         sys.exit(f"error: {name!r} is no command: choose one of {list(COMMANDS)}.{hint}")
-    # Only now: a command's module loads what it needs, for which `--help` need not wait.
+    # Imported only now: a command's module loads what it needs, and `--help` need not wait for that.
     run(import_module(f"mmorient.commands.{name}").main, given[1:])
 
 

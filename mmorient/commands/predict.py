@@ -8,17 +8,17 @@ OUTPUT (`.csv` or `.parquet`) has the rows of TABLE in their order, all of its c
 each task `predicted.{task}` and `probability.{task}.{label}`, and `is_reference` and `error`. Images that
 TABLE holds whole are left out. A row that cannot be predicted (a malformed line, a picture that cannot be
 read, neither picture nor text, logits that are not numbers) says so in `error` and is empty in the other new
-columns; it stops nothing, and the exit status is 0. A label of a multi-label task is predicted where its
-probability is above the label's threshold: one half, or what the run fitted (`thresholds` of the task in the
-model's `config.json`).
+columns; it does not stop the command, and the exit status is 0. A label of a multi-label task is predicted
+where its probability is above the label's threshold: one half, or what the run fitted (`thresholds` of the
+task in the model's `config.json`).
 
 TABLE is read as the recipe read its tables (columns, `allow`, delimiter, encoding), where the model's folder
-says how (`tables.json`); the command line wins. `is_reference` marks rows that are references of the model:
-it knows their labels. `--split` predicts the rows of TABLE that the run had in one split.
+says how (`tables.json`); the command line takes precedence. `is_reference` marks rows that are references of
+the model: it knows their labels. `--split` predicts only the rows of TABLE that the run had in one split.
 
-The table is read some rows at a time, whatever its length. What is finished is kept in `OUTPUT.chunks`:
-started again with the same arguments, an interrupted run goes on there, and the output is the same to the
-byte, as long as the pictures stay as they are. Under `accelerate launch` the processes share the work."""
+The table is read some rows at a time, whatever its length. Finished chunks are kept in `OUTPUT.chunks`:
+started again with the same arguments, an interrupted run resumes from them, and the output is byte for byte
+the same, as long as the pictures do not change. Under `accelerate launch` the processes share the work."""
 
 import sys
 from collections.abc import Sequence

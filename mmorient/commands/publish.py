@@ -4,9 +4,9 @@
         [--space OWNER/DEMO]
     mmorient publish RUN --license apache-2.0 --dry_run FOLDER
 
-Nothing of the training rows is published but, unless `--references` says otherwise, their embeddings and
-labels as the model's references. `splits.csv`, `recipe.yaml` and digests of rows stay at home. Published
-again, a repository holds the new files; files that somebody else put there stay."""
+Of the training rows only their embeddings and labels are published, as the model's references, unless
+`--references` says otherwise. `splits.csv`, `recipe.yaml` and digests of rows are not uploaded. Publishing
+again replaces the earlier files; files that somebody else put there stay."""
 
 import sys
 from collections.abc import Sequence

@@ -11,13 +11,13 @@ from mmorient.recipes.arguments import DataArguments, ModelArguments, RunArgumen
 from mmorient.recipes.field_docs import field_docs, summary
 
 TITLES = {DataArguments: "data", ModelArguments: "model", RunArguments: "run"}
-# Where descriptions begin.
+# The column in which descriptions begin.
 COLUMN = 31
 KINDS = {int: "N", float: "N", bool: "true|false", list: "X ...", dict: "JSON", str: "X"}
 
 
 def print_recipe_help(command: str, purpose: str, argv: Sequence[str]) -> bool:
-    """Print the help of a command if it is asked for; whether it is.
+    """Print the help of a command if it is asked for, and return whether it was.
 
     Args:
         command: The command's name.
@@ -60,7 +60,7 @@ def _section(described: Any) -> str:
 
 
 def _kind(hint: Any) -> str:
-    """What stands behind an option, by the annotation of its field."""
+    """The type shown after an option, by the annotation of its field."""
     kinds = get_args(hint) if get_origin(hint) not in (list, None) else (hint,)
     first = kinds[0]
     return KINDS[get_origin(first) or first]

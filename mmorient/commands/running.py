@@ -7,7 +7,7 @@ from typing import Any
 
 from mmorient.files.disk_failures import one_line
 
-# By extra of the distribution, the modules that it brings; pip calls some of them otherwise.
+# By extra of the distribution, the modules that it installs; pip knows some of them by other names.
 EXTRAS = {
     "train": (
         *("accelerate", "datasets", "evaluate", "filelock", "huggingface_hub", "jinja2", "matplotlib"),
@@ -25,9 +25,9 @@ def run(main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> None:
     """Carry out a command: what it refuses ends as one line `error: ...` and status 1.
 
     Args:
-        main: Of a command's module. What takes long to load it imports once it has parsed the arguments, so
-            that `--help` need not wait for it.
-        argv: The arguments behind the command's name.
+        main: The function of a command's module. It imports what takes long to load after parsing the
+            arguments, so that `--help` need not wait for it.
+        argv: The arguments after the command's name.
     """
     try:
         main(argv)
@@ -38,7 +38,7 @@ def run(main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> None:
         extra = next((extra for extra, modules in EXTRAS.items() if missing in modules), None)
         if extra is None:
             raise
-        # Run as a module, the command's own is called `__main__`.
+        # If the command's module was run itself, its name is `__main__`.
         name = sys.modules[main.__module__].__spec__.name.rpartition(".")[2]  # type: ignore[union-attr]
         sys.exit(
             f"error: `mmorient {name}` needs {missing}, which is not installed: "

@@ -5,8 +5,8 @@
     mmorient score write_semeval OUT --a PREDICTIONS --c PREDICTIONS [--b PREDICTIONS]
 
 PREDICTIONS are tables that `mmorient predict` wrote. The majority class that is shown beside each score is
-that of the scored rows themselves. Rows that are references of the model (column `is_reference`) met their
-own labels in being predicted, and are scored apart. Where rows stop a score, all of them are listed in a file
+that of the scored rows themselves. Rows that are references of the model (column `is_reference`) are scored
+apart, since the model knows their labels. Where rows prevent a score, all of them are listed in a file
 beside the table, PREDICTIONS.problems.csv.
 """
 

@@ -3,7 +3,7 @@
     mmorient serve MODEL [--host 127.0.0.1] [--port 8000] [--token_file FILE]
 
 Answers at /predict; /docs describes requests and answers. With a token, /references teaches and forgets, in
-the memory of the server: nothing is saved."""
+the server's memory: nothing is saved."""
 
 import sys
 from collections.abc import Sequence

@@ -5,7 +5,7 @@
 
 Fields are those of `DataArguments`, `ModelArguments`, `RunArguments` (`mmorient/recipes/arguments.py`) and
 transformers' `TrainingArguments`. Leaves the model, its processor, `tables.json`, `results.json`, `report/`
-and `splits.csv` in `output_dir`. Killed at any moment and started again, it goes on from its last whole
+and `splits.csv` in `output_dir`. A run that was killed and is started again resumes from its last whole
 checkpoint."""
 
 import sys

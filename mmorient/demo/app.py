@@ -11,13 +11,13 @@ from mmorient.demo.examples import read_examples
 from mmorient.demo.views import show_answers, show_empty, show_problem, show_taught, show_why, style
 from mmorient.demo.visits import Meme, SharedModel, Visit
 
-# Of an uploaded picture's file.
+# Of an uploaded picture.
 MAX_FILE_SIZE = "10mb"
-# What visitors upload is deleted when it is older, and what they taught is forgotten; in seconds.
+# Uploads and taught references are deleted when they are older than this; checked this often; in seconds.
 KEPT_SECONDS, CHECK_SECONDS = 3600, 600
-# Visitors that wait for an answer at once; others are told to come again.
+# Visitors that may wait for an answer at the same time; others are told to try again later.
 MOST_WAITING = 64
-# Stands for the empty list of labels; tasks' own labels are never empty.
+# The choice that stands for the empty list of labels; tasks' own labels are never empty.
 NONE_OF_THEM = ""
 logger = logging.getLogger("mmorient.demo")
 
@@ -26,7 +26,7 @@ class Demo:
     """What happens when a visitor presses a button.
 
     Args:
-        model: That answers.
+        model: The model that answers.
     """
 
     def __init__(self, model: SharedModel) -> None:
@@ -42,7 +42,7 @@ class Demo:
         return _or_problem(work, lambda problem: (problem, gr.update(visible=False)))
 
     def teach(self, image: str | None, text: str | None, visit: Visit, *labels: Any) -> tuple[Any, ...]:
-        """A reference more; answers and why after it, and what it changed."""
+        """Adds a reference; the answers with it, why, and what it changed."""
 
         def work() -> tuple[Any, ...]:
             meme = _meme(image, text)
@@ -55,7 +55,7 @@ class Demo:
         return _or_problem(work, lambda problem: (gr.skip(), gr.skip(), gr.skip(), problem))
 
     def forget(self) -> tuple[Any, ...]:
-        """A visit without taught references, and the page of it: answers given with them are gone too."""
+        """A visit without taught references, and its page, without the answers that were given with them."""
         visit = Visit()
         return visit, show_empty(self.specs), gr.update(visible=False), show_taught(visit)
 
@@ -68,7 +68,7 @@ class Demo:
         return show_answers(answered, self.specs), gr.update(value=why, visible=True)
 
     def _labels(self, chosen: tuple[Any, ...]) -> dict[str, Any]:
-        """By task what a visitor chose, as requests hold it; tasks that were left empty are left out."""
+        """By task, the labels that a visitor chose, as in a request; tasks without a choice are left out."""
         found = {}
         for task, value in zip(self.specs, chosen, strict=True):
             if value is None or value == []:
@@ -86,7 +86,7 @@ def create_app(pipeline: Any, title: str, examples: Path | None) -> gr.Blocks:
 
     Args:
         pipeline: An `MMOrientPipeline`.
-        title: What a visitor calls the model.
+        title: Name of the model, as visitors see it.
         examples: Folder with memes to click, as `examples.py` reads it; None: there are none.
     """
     model = SharedModel(pipeline)
@@ -163,9 +163,9 @@ def launch(
     """Show the demo of a model until the process is told to stop.
 
     Args:
-        pipeline, title, examples: As of [`create_app`].
-        host, port: Where to listen. None: 127.0.0.1, and the first free port from 7860; a Space says
-            otherwise in its environment.
+        pipeline, title, examples: As in [`create_app`].
+        host, port: Where to listen. None: 127.0.0.1 and the first free port from 7860, unless environment
+            variables name others, as in a Space.
 
     Raises:
         OSError: If the port is taken.
@@ -216,5 +216,5 @@ def _or_problem(
 
 
 def _plain(title: str) -> str:
-    """A title whose characters Markdown does not read."""
+    """A title without characters that Markdown would interpret."""
     return "".join(f"\\{one}" if one in "\\`*_{}[]()<>#+-.!|~" else one for one in title)

@@ -1,4 +1,4 @@
-"""Memes to click, as a folder holds them: pictures, and a list of them with their texts."""
+"""Example memes of the demo in a folder: pictures, and a list of them with their texts."""
 
 import json
 from collections.abc import Sequence

@@ -12,7 +12,7 @@ from mmorient.samples.examples import draw_examples
 
 ROOT = Path(mmorient.__file__).resolve().parent
 SOURCE = Path(__file__).resolve().parent / "space"
-# Of the toolkit, what the demo imports and the templates that it reads.
+# The files of the toolkit that the demo imports, and the templates that it reads.
 TOOLKIT = (
     "__init__.py",
     "demo/__init__.py",

@@ -23,14 +23,14 @@ from mmorient.report.environment import page_environment
 TEMPLATE = Path(__file__).resolve().parent / "template"
 REPORT = Path(mmorient.report.__file__).resolve().parent / "template"
 EXPLANATION = Path(mmorient.explanation.__file__).resolve().parent / "template"
-# Of Gradio's own elements: the table of examples keeps to its column.
+# For Gradio's own elements: the table of examples stays within its column.
 GRADIO = "#examples table { table-layout: fixed; width: 100%; } #examples th:first-child { width: 7rem; }"
 # Of a taught picture, in pixels.
 THUMBNAIL_SIZE = 200
 
 
 def style() -> str:
-    """The pages' style, for what stands in an element of the class `mmorient`."""
+    """The pages' style, for everything inside an element of the class `mmorient`."""
     rules = "".join(
         path.read_text(encoding="utf-8")
         for path in (REPORT / "style.css", EXPLANATION / "explanation.css", TEMPLATE / "demo.css")
@@ -39,7 +39,7 @@ def style() -> str:
 
 
 def show_empty(specs: Mapping[str, Any]) -> str:
-    """What stands in place of answers before there are any."""
+    """What is shown before there are any answers."""
     return _render("empty.html.j2", tasks=list(specs.values()))
 
 
@@ -54,7 +54,7 @@ def show_answers(answered: Answered, specs: Mapping[str, Any]) -> str:
 
 
 def show_why(answered: Answered, specs: Mapping[str, Any], visit: Visit, image_processor: Any) -> str:
-    """Where attention lies, the neighbours with their votes, and what each part of the model did."""
+    """The attention, the neighbours with their votes, and what each part of the model contributed."""
     explanation = answered.explanation
 
     def shown(neighbor: Mapping[str, Any]) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def show_why(answered: Answered, specs: Mapping[str, Any], visit: Visit, image_p
 
 
 def show_taught(visit: Visit, before: Answered | None = None, after: Answered | None = None) -> str:
-    """What a visitor taught, and what the latest of it changed."""
+    """What a visitor taught, and what the latest reference changed."""
     changes = []
     if before is not None and after is not None:
         for task, labels in visit.taught[-1].labels.items():

@@ -1,4 +1,4 @@
-"""A model that several visitors ask and teach at once, each of whom sees what they taught alone."""
+"""A model that several visitors use at once; what a visitor teaches affects only their own answers."""
 
 import base64
 import copy
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# One visitor's: each is a copy of all references' ids in memory.
+# References of one visitor; each costs a copy of all references' ids in memory.
 MOST_TAUGHT = 32
 
 
@@ -21,14 +21,14 @@ class Meme:
 
     Args:
         image: File of the picture; None: there is none.
-        text: On it; None: there is none.
+        text: The text on the picture; None: there is none.
     """
 
     image: Path | None
     text: str | None
 
     def row(self) -> dict[str, str]:
-        """As a request holds it: nothing in it names a file of this machine.
+        """The meme as in a request; it names no file of this machine.
 
         Raises:
             ValueError: If there is neither a picture nor a text.
@@ -48,7 +48,7 @@ class Taught:
     """A reference of one visitor.
 
     Args:
-        id: Of the reference.
+        id: The reference's id.
         key: Equal for equal memes.
         picture: What the model saw, an RGB PIL image; None: there was none.
         text: None: there was none.
@@ -81,7 +81,7 @@ class Visit:
 
 @dataclass(frozen=True)
 class Answered:
-    """An answer, with what it was about.
+    """An answer, with the meme that it is about.
 
     Args:
         picture: What the model saw, an RGB PIL image; None: there was none.
@@ -111,7 +111,7 @@ class SharedModel:
 
     @property
     def can_learn(self) -> bool:
-        """Whether references can be added, and have a say."""
+        """Whether references can be added and influence the answers."""
         config = self.model.config
         used = config.use_in_modal or config.use_cross_modal or config.use_votes
         return bool(used) and hasattr(self.references, "add")
@@ -129,12 +129,12 @@ class SharedModel:
         return Answered(row.image, row.text, found["answers"], found["explanation"])
 
     def teach(self, meme: Meme, labels: Mapping[str, Any], visit: Visit) -> Visit:
-        """A visitor's references with one more; a meme with the same picture and text takes its place.
+        """A visitor's references with one more, which replaces one with the same picture and text.
 
         Args:
             meme: The meme.
             labels: By task, as requests hold them.
-            visit: Before.
+            visit: The visit before.
 
         Raises:
             ValueError: If the meme cannot be read, no label is given, or the visitor has taught enough.
@@ -156,13 +156,13 @@ class SharedModel:
             references, entries = copy.copy(before), self.model.reference_entries(inputs)
             change = references.add if known is None else references.replace
             change(ids, *entries, values)
-        # The latest stands last.
+        # The latest comes last.
         others = tuple(one for one in visit.taught if one is not known)
         return Visit((*others, Taught(name, key, read.image, read.text, labels)), references)
 
     @contextmanager
     def _references_of(self, visit: Visit) -> Iterator[None]:
-        """The model with a visitor's references, for this visitor alone."""
+        """Give the model a visitor's references while this visitor is answered."""
         with self._lock:
             if visit.references is None:
                 yield

@@ -27,8 +27,8 @@ class Chosen(NamedTuple):
     """A meme to explain, and what its page is called.
 
     Args:
-        file: Of the page.
-        title: Of the page.
+        file: File name of the page.
+        title: Title of the page.
         record: The meme.
         truth: As in [`MemePage`].
     """
@@ -40,7 +40,7 @@ class Chosen(NamedTuple):
 
 
 def explain_memes(job: ExplanationJob) -> str:
-    """Write the pages; a summary for a person.
+    """Write the pages; returns a summary for a person.
 
     Args:
         job: What is asked.
@@ -58,7 +58,7 @@ def explain_memes(job: ExplanationJob) -> str:
     recipe = job.references or job.recipe
     if recipe is not None and recipe != job.recipe:
         tables = _read_splits(recipe, job.fields)
-    # Where a recipe names no references, the training rows are.
+    # Where a recipe names no references, the training rows are the references.
     references = tables.get("references", tables.get("training"))
     job.output.mkdir(parents=True, exist_ok=True)
     files, entries = [meme.file for meme in chosen], []

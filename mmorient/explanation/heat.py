@@ -1,8 +1,8 @@
-"""Heat: where attention lies, over a picture and behind words.
+"""Heat: attention drawn over a picture and behind words.
 
-Attention is shown against an even share, the mean over its regions or words, so that attention that is nearly
-even looks so: at an even share or less there is no heat, and heat is full at the largest share, but not below
-twice the even one.
+Attention is shown relative to an even share, the mean over the regions or words, so that nearly even
+attention looks even: there is no heat at an even share or less, and full heat at the largest share or at
+twice the even one, whichever is larger.
 """
 
 import base64
@@ -16,7 +16,7 @@ from PIL import Image
 
 # Longest side of a picture in the page, in pixels.
 PICTURE_SIZE = 512
-# Of the hottest place; what lies below still shows.
+# Of full heat; the picture below still shows through.
 OPACITY = 0.75
 LEGEND_STEPS = 9
 
@@ -44,7 +44,7 @@ def heat(shares: Any) -> Heat:
 
     Args:
         shares: w, at least one, in any shape and none below 0. They need not sum to one: special tokens have
-            attention too, and are no words.
+            attention too, but are not words.
     """
     weights = np.asarray(shares, dtype=float)
     even, largest = float(weights.mean()), float(weights.max())
@@ -72,7 +72,7 @@ def draw_heat(picture: Image.Image, levels: np.ndarray) -> Image.Image:
 def _colors(levels: np.ndarray) -> np.ndarray:
     """RGBA in [0, 1]; the colormap's ends, nearly white and nearly black, are left out."""
     colors = matplotlib.colormaps["YlOrRd"](0.3 + levels * 0.5)
-    colors[..., 3] = OPACITY * np.sqrt(levels)  # what is little warmer than an even share is still seen
+    colors[..., 3] = OPACITY * np.sqrt(levels)  # little more than an even share is still visible
     return colors
 
 
@@ -86,9 +86,9 @@ def legend_gradient() -> str:
 
 
 def seen_image(image_processor: Any, picture: Image.Image) -> Image.Image:
-    """What of a picture the model sees: all of it, or what an image processor that cuts borders off leaves.
+    """The part of a picture that the model sees: all of it, unless the image processor crops it.
 
-    The grid of regions covers that part alone. (`MMOrientProcessor.from_backbones` cuts nothing off.)
+    The grid of regions covers only that part. (`MMOrientProcessor.from_backbones` crops nothing.)
     """
     cuts = getattr(image_processor, "do_center_crop", False) or getattr(image_processor, "crop_pct", None)
     if not cuts:
@@ -99,7 +99,7 @@ def seen_image(image_processor: Any, picture: Image.Image) -> Image.Image:
 
 
 def scaled(picture: Image.Image) -> Image.Image:
-    """A picture whose longest side is `PICTURE_SIZE`, also where it was smaller: heat needs the pixels."""
+    """A picture scaled, up or down, so that its longest side is `PICTURE_SIZE`: heat needs the pixels."""
     factor = PICTURE_SIZE / max(picture.size)
     width, height = (max(1, round(side * factor)) for side in picture.size)
     return picture.resize((width, height), Image.Resampling.LANCZOS)

@@ -1,4 +1,4 @@
-"""What is asked of an explanation: light to import, so that a command can tell before anything is loaded."""
+"""The arguments of an explanation: light to import, so that they are checked before anything is loaded."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -57,7 +57,7 @@ def parse_indices(text: str) -> list[range]:
     found = []
     for entry in text.split(","):
         first, dash, last = (piece.strip() for piece in entry.partition("-"))
-        # Of `isdigit`'s other digits some are no number.
+        # Not `isdigit`, which also accepts characters that `int` refuses.
         if (
             not first.isdecimal()
             or not (last.isdecimal() if dash else True)
@@ -72,7 +72,7 @@ def select_indices(ranges: Sequence[range], count: int, split: str) -> list[int]
     """The indices in these ranges, each once, in their order.
 
     Args:
-        ranges: Of [`parse_indices`].
+        ranges: From [`parse_indices`].
         count: Number of rows.
         split: What they are called in the error.
 

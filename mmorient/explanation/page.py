@@ -48,7 +48,7 @@ def render_meme(
 
     Args:
         page: The meme and its explanation.
-        references: Where neighbours are looked up to show them; None: they are shown by their ids alone.
+        references: The rows that neighbours are looked up in; None: neighbours are shown by their ids alone.
         image_processor: The model's; None if it takes no pictures.
         before, after: File names of the pages beside this one.
 
@@ -87,7 +87,7 @@ def render_index(title: str, entries: Sequence[Mapping[str, Any]]) -> str:
 
     Args:
         title: Its heading.
-        entries: Of [`index_entry`].
+        entries: From [`index_entry`].
     """
     return _render("memes.html.j2", title=title, entries=entries)
 
@@ -99,7 +99,7 @@ def _render(template: str, **values: Any) -> str:
 
 def _answer_view(task: TaskExplanation, page: MemePage) -> dict[str, Any]:
     spec = page.specs[task.task]
-    # Of several labels each has its own.
+    # In a multi-label task each label has its own probability.
     one = kind_of(spec).has_probabilities and not spec.several
     probability = task.probabilities[task.decision[0]] if one else None
     return answer_view(asdict(task), probability, page.truth.get(task.task))
@@ -112,7 +112,7 @@ def _task_view(task: TaskExplanation, page: MemePage) -> dict[str, Any]:
 
 
 def _shown_reference(neighbor: Mapping[str, Any], references: SplitRows | None) -> dict[str, Any]:
-    """A neighbour as the row that it is."""
+    """A neighbour as a page shows it, from the row that it came from."""
     record = None if references is None else references.find(neighbor["id"])
     if references is None or record is None:
         missing = "not looked up" if references is None else "not in the table"

@@ -24,7 +24,7 @@ class SplitRows:
     specs: Mapping[str, TaskSpec]
 
     def truth(self, record: Record) -> dict[str, list[str]]:
-        """By task the labels that a row has; tasks that it is not labelled for are left out."""
+        """By task, the labels of a row; tasks that it is not labelled for are left out."""
         return {
             task: kind_of(self.specs[task]).names(self.specs[task], label)
             for task, label in record.labels.items()
@@ -36,7 +36,7 @@ class SplitRows:
         return self._by_name.get(name)
 
     def is_other(self, record: Record, labels: Mapping[str, str | Sequence[str]]) -> bool:
-        """Whether a row has other labels than the reference of its name, and can hardly be that reference.
+        """Whether a row's labels differ from those of the reference with its name: probably another meme.
 
         Args:
             record: The row.

@@ -8,11 +8,11 @@ from PIL import Image
 from mmorient.explanation.heat import describe_heat, draw_heat, heat, image_uri, scaled, seen_image
 from mmorient.report.environment import GRAPHS
 
-# A task with more labels shows the most probable ones; a table below has all of them.
+# A task with more labels shows only the most probable ones; a table below the chart has all.
 MAX_LABELS = 10
 # Labels of a multi-label task whose contributions are drawn.
 MAX_DRAWN = 3
-# Neighbours of a graph that are seen at once, and that are shown at all.
+# Neighbours of a graph that are visible at first, and that are shown at all.
 FIRST_NEIGHBORS = 6
 MAX_NEIGHBORS = 32
 MAX_WORDS = 20
@@ -21,7 +21,7 @@ MAX_WORDS = 20
 def image_view(
     picture: Image.Image | None, attention: Sequence[Sequence[float]] | None, image_processor: Any
 ) -> dict[str, Any] | None:
-    """A picture, and where the attention lies on it; None without a picture."""
+    """A picture with the attention to its regions; None without a picture."""
     if picture is None:
         return None
     view = {"plain": image_uri(scaled(picture)), "heat": None}
@@ -86,7 +86,7 @@ def task_view(
 
     Args:
         task: A `TaskExplanation`.
-        thresholds: By label, above which probability it holds.
+        thresholds: By label, the probability above which it holds.
         truth: The labels that the meme has.
     """
     likely, decision, contributions = task["probabilities"], task["decision"], task["contributions"]
@@ -128,8 +128,8 @@ def graph_view(
     Args:
         graph: `image` or `text`.
         explanation: An `Explanation`.
-        show: What is seen of a neighbour beside its numbers: `thumbnail`, or `missing` (why there is none),
-            and `text`.
+        show: Gives what is shown of a neighbour beside its numbers: `thumbnail`, or `missing` (why there is
+            none), and `text`.
     """
     neighbors, tasks = explanation["neighbors"][graph], explanation["tasks"]
     shown = [{**show(one), **_neighbor_view(one, tasks)} for one in neighbors[:MAX_NEIGHBORS]]
@@ -186,9 +186,9 @@ def ends(interval: Sequence[float]) -> str:
 
 
 def signed(value: float) -> str:
-    """A number with its sign, a minus as wide as a plus; what rounds to nothing has no minus."""
+    """A number with its sign, a minus as wide as a plus; a number that rounds to zero has no minus."""
     return f"{round(value, 2) + 0.0:+.2f}".replace("-", "−")
 
 
-# Of the macros in explanation.html.j2.
+# Used by the macros in explanation.html.j2.
 FILTERS = {"share": share, "signed": signed, "ends": ends}

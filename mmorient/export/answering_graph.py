@@ -48,7 +48,7 @@ class AnsweringGraph(nn.Module):
         return names
 
     def forward(self, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """The outputs by name; `inputs` are what the processor gives, and `task_features` of models with."""
+        """The outputs by name; `inputs` are the processor's, and `task_features` where the model has them."""
         features = self._encode(inputs)
         branches, neighbors = [], None
         if self.model.mmorient.hima is not None:
@@ -87,7 +87,7 @@ class AnsweringGraph(nn.Module):
     def _relate(
         self, features: EncodedFeatures, neighbors: dict[str, Neighbors] | None
     ) -> list[torch.Tensor]:
-        """What the relation layers make of the rows and their neighbours."""
+        """The relation layers' outputs for the rows and their neighbours."""
         relations, config = self.model.mmorient.relations, self.model.config
         nodes = relations.nodes(features)
         layers = (IN_MODAL if config.use_in_modal else ()) + (CROSS_MODAL if config.use_cross_modal else ())

@@ -1,4 +1,4 @@
-"""What onnxruntime answers with a graph, beside what torch answers with the model."""
+"""Compare what onnxruntime answers with a graph with what torch answers with the model."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ import torch
 
 from mmorient.export.drawn_rows import Meme, as_arrays, as_inputs
 
-# The most by which a logit or probability may differ, for each unit that it is larger than one.
+# Largest allowed difference of a logit or probability, relative to its size where that is above one.
 TOLERANCE = 1e-4
 # Rows of the batches that are compared.
 BATCHES = (1, 3, 8)
@@ -32,7 +32,7 @@ def answer(session: onnxruntime.InferenceSession, arrays: Mapping[str, np.ndarra
     names = [output.name for output in session.get_outputs()]
     try:
         return dict(zip(names, session.run(names, dict(arrays)), strict=True))
-    except Exception as error:  # of onnxruntime, one class for each status
+    except Exception as error:  # onnxruntime has a class of exceptions for each status
         shapes = {name: values.shape for name, values in arrays.items()}
         raise ValueError(
             f"onnxruntime cannot run the graph on inputs of the shapes {shapes}: {error}"
@@ -51,7 +51,7 @@ def torch_answer(model: Any, inputs: dict[str, torch.Tensor]) -> Outputs:
 
 
 def largest_difference(some: Outputs, others: Outputs) -> float:
-    """Of logits and probabilities that both have, for each unit above one; NaN if one is."""
+    """Of the logits and probabilities that both have, relative where above one; NaN if one is NaN."""
     shared = [name for name in some if name in others and name.startswith(("logits.", "probabilities."))]
     differences = [np.abs(some[name] - others[name]) / np.maximum(1, np.abs(others[name])) for name in shared]
     return float(max(difference.max() for difference in differences))
@@ -76,7 +76,7 @@ def check_graph(path: Path, model: Any, processor: Any, memes: Sequence[Meme]) -
     worst = 0.0
     for inputs in batches(model, processor, memes):
         difference = largest_difference(answer(session, as_arrays(inputs)), torch_answer(model, inputs))
-        if not difference <= TOLERANCE:  # NaN too
+        if not difference <= TOLERANCE:  # also for NaN
             raise ValueError(
                 f"the graph differs from the model by {difference:.2g} on drawn memes (at most "
                 f"{TOLERANCE:g}), so it is not kept: serve the model with torch."
@@ -86,7 +86,7 @@ def check_graph(path: Path, model: Any, processor: Any, memes: Sequence[Meme]) -
 
 
 def rounding_cost(path: Path, exact: Path, model: Any, processor: Any, memes: Sequence[Meme]) -> float:
-    """The largest difference between the probabilities of a graph of integers and of one of floats."""
+    """The largest difference between the probabilities of an integer graph and of a float graph."""
     some, other = open_graph(path), open_graph(exact)
     worst = 0.0
     for inputs in batches(model, processor, memes):

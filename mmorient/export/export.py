@@ -1,4 +1,4 @@
-"""Write a saved model as an ONNX graph, with all that is needed to ask it."""
+"""Write a saved model as an ONNX graph, with all files that are needed to use it."""
 
 import json
 import shutil
@@ -21,7 +21,7 @@ from mmorient.prediction.saved_models import load_saved_model
 
 GRAPH, INT8_GRAPH = "model.onnx", "model_int8.onnx"
 LABELS, EXAMPLE = "labels.json", "example.npz"
-# A protobuf file holds 2 GiB at most: larger graphs have their weights in a file beside.
+# A protobuf file holds 2 GiB at most: larger graphs keep their weights in a separate file.
 MOST_BYTES = 2**31 - 2**24
 # Drawn memes on which a graph is compared with the model: a batch of each size.
 CHECKED = 12
@@ -45,7 +45,7 @@ def export_model(job: ExportJob) -> str:
     with _whole_folder(job.output) as folder:
         inputs = as_inputs(model, processor, memes[:4])
         graph = trace(AnsweringGraph(model), processor, inputs)
-        # Before the other is written, which may move its weights to a file.
+        # Before the float graph is written, since that may move its weights to a file.
         integers = with_integers(graph) if job.int8 else None
         write_graph(graph, folder / GRAPH)
         lines = [_described(folder / GRAPH)]
@@ -62,7 +62,7 @@ def export_model(job: ExportJob) -> str:
 
 
 def write_graph(graph: onnx.ModelProto, path: Path) -> None:
-    """Write a graph: one file, or two (`.data` beside it) where one could not hold it."""
+    """Write a graph: one file, or a second one (`.data`) with its weights where it is too large for one."""
     if sum(len(tensor.raw_data) for tensor in graph.graph.initializer) > MOST_BYTES:
         onnx.save(graph, path, save_as_external_data=True, location=f"{path.name}.data")
     else:
@@ -89,7 +89,7 @@ def _described(path: Path) -> str:
 
 @contextmanager
 def _whole_folder(path: Path) -> Iterator[Path]:
-    """A folder beside `path` that takes its place once all is written; nothing is left of it on an error."""
+    """A temporary folder beside `path`, renamed to `path` once all is written and removed on an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(mkdtemp(prefix=f"{path.name}.", suffix=".tmp", dir=path.parent))
     try:

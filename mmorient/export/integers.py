@@ -9,7 +9,8 @@ from onnx.numpy_helper import from_array, to_array
 
 from mmorient.export.tracing import SCOPES
 
-# Where the large products are, as torch names modules; search, attention over rows, graphs and heads stay.
+# The modules (by torch's names) with the large products; search, attention over rows, graphs and heads stay
+# in floats.
 ROOMS = ("feature_encoders", "learner")
 # Largest weight and activation. Weights have seven bits: the sum of two products of eight bits each
 # overflows the 16 bits that processors without VNNI add them in, and answers would depend on the machine.
@@ -19,16 +20,16 @@ ZERO = 128
 
 
 def with_integers(model: ModelProto) -> ModelProto:
-    r"""A graph whose encoders' and learner's products x W are of integers:
+    r"""A graph whose encoders and learner compute their products x W with integers:
 
         x_t W ≈ a_t (q_t R) ∘ b,    q_t = round(x_t / a_t),  a_t = max|x_t| / 127,  R_j = round(W_j / b_j)
 
     Every row t of x (a token, a region) has a scale a_t of its own, and every column j of W: one scale for
-    the whole of x would make an answer depend on the rows beside it and on padding. Convolutions stay as
-    they are.
+    the whole of x would make an answer depend on the other rows of the batch and on padding. Convolutions
+    stay as they are.
 
     Args:
-        model: The graph of floats, with its weights; it is left as it is.
+        model: The float graph, with its weights; it is not changed.
     """
     changed = ModelProto()
     changed.CopyFrom(model)

@@ -1,4 +1,4 @@
-"""What is asked of an export: light to import, so that a command can tell before anything is loaded."""
+"""The arguments of an export: light to import, so that they are checked before anything is loaded."""
 
 from dataclasses import dataclass
 from pathlib import Path

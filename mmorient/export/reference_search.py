@@ -9,7 +9,7 @@ from torch import nn
 from modeling_mmorient.features import MODALITIES, Neighbors
 from modeling_mmorient.neighbors import Neighborhood
 
-# Candidates beyond k that the float32 product proposes, of which the float64 cosines choose.
+# Candidates beyond k that the float32 product proposes; the float64 cosines choose among all of them.
 SPARE = 32
 
 
@@ -17,9 +17,10 @@ class ReferenceSearch(nn.Module):
     """The references nearest to each query in one modality, by the rule of the model's own search.
 
     A float32 product proposes k + 32 candidates, which are compared by their cosines in float64; of equally
-    similar references the earlier counts. Exact copies are one to the product, so that any number of them is
-    in order. What the model's own search finds differs only where more than 32 references that are no copies
-    are about as similar as the k-th (to 1e-5, the float32 product's rounding): it looks at all of them then.
+    similar references the earlier ones are chosen. Exact copies get the same value from the product, so any
+    number of them is handled correctly. The model's own search finds others only where more than 32
+    references that are not copies are as similar as the k-th within the float32 product's rounding (1e-5): it
+    compares all of them then.
 
     Args:
         embeds: e of the references, (N, d).
@@ -50,12 +51,12 @@ class ReferenceSearch(nn.Module):
         self.register_buffer("embeds", embeds)
         self.register_buffer("norms", torch.where(can_be_found, norms, 1.0))
         self.register_buffer("reciprocals", torch.where(can_be_found, 1 / norms, 0.0).float())
-        # Added to their similarity, it keeps those behind all others that cannot be neighbours.
+        # Added to the similarities: references that cannot be neighbours come after all others.
         self.register_buffer("barred", torch.where(can_be_found, 0.0, -torch.inf).float())
         _, copies = embeds.unique(dim=0, return_inverse=True)
-        places = torch.arange(count)
-        first = places.new_full((count,), count).scatter_reduce(0, copies, places, "amin")[copies]
-        self.register_buffer("first_copies", None if torch.equal(first, places) else first)
+        indices = torch.arange(count)
+        first = indices.new_full((count,), count).scatter_reduce(0, copies, indices, "amin")[copies]
+        self.register_buffer("first_copies", None if torch.equal(first, indices) else first)
 
     @torch.no_grad()
     def forward(self, queries: torch.Tensor, present: torch.Tensor) -> Neighbors:
@@ -77,18 +78,18 @@ class ReferenceSearch(nn.Module):
         """Indices of the references that seem nearest to unit vectors (B, d), in ascending order."""
         similarities = nn.functional.linear(unit, self.embeds) * self.reciprocals + self.barred
         if self.first_copies is not None:
-            # The product's last bits depend on the column: copies get those of the first.
+            # The product's last bits depend on the column: copies get the first copy's value.
             similarities = similarities[:, self.first_copies]
         return similarities.topk(self.candidates).indices.sort(dim=-1).values
 
 
 class FoundNeighborhood(Neighborhood):
-    """Neighbours that were found, with the features of one modality; pairs are (B, k).
+    """The neighbours that a search found, with the features of one modality; pairs are (B, k).
 
     Args:
         embeds: e of all references, (N, d).
-        present: (N,), which references have it.
-        neighbors: Of the rows, in whichever modality.
+        present: (N,), which references have the modality.
+        neighbors: The rows' neighbours, found in either modality.
     """
 
     def __init__(self, embeds: torch.Tensor, present: torch.Tensor, neighbors: Neighbors) -> None:
@@ -105,7 +106,7 @@ class FoundNeighborhood(Neighborhood):
 
 
 class ExportedReferences(nn.Module):
-    """A model's references as constants of a graph: embeddings, who has which, labels.
+    """A model's references as constants of a graph: embeddings, which modalities are present, labels.
 
     Args:
         references: The model's, at least one.

@@ -12,9 +12,9 @@ from onnx import ModelProto
 from mmorient.export.answering_graph import AnsweringGraph
 from modeling_mmorient.encoder_kinds import text_positions
 
-# By which torch notes the modules that a node comes from.
+# The metadata key under which torch notes the modules that a node comes from.
 SCOPES = "pkg.torch.onnx.name_scopes"
-# The first with an operator for GELU.
+# The first opset with an operator for GELU.
 OPSET = 20
 TEXTS = ("input_ids", "attention_mask", "token_type_ids")
 JOINT_TEXTS = ("joint_input_ids", "joint_attention_mask")
@@ -44,7 +44,7 @@ def trace(graph: AnsweringGraph, processor: Any, inputs: dict[str, torch.Tensor]
                 dynamo=True,
                 verbose=False,
             )
-    except Exception as error:  # of any pass of torch's exporter or ONNX's translation, wrapped anew in each
+    except Exception as error:  # each pass of torch's exporter wraps errors anew
         raise ValueError(
             f"torch.onnx.export fails for a model with the encoders {_encoders(graph.model)} "
             f"({_first_cause(error)}): train with encoders that can be exported (docs/export.md "
@@ -55,7 +55,7 @@ def trace(graph: AnsweringGraph, processor: Any, inputs: dict[str, torch.Tensor]
 
 
 def _without_traces(model: ModelProto) -> ModelProto:
-    """Without notes of which line on whose disk made a node; which module did stays."""
+    """The model without stack traces, which name files of this machine; the module names stay."""
     values = [*model.graph.value_info, *model.graph.input, *model.graph.output]
     for entry in [*model.graph.node, *model.graph.initializer, *values, model.graph, model]:
         kept = [note for note in entry.metadata_props if note.key == SCOPES]
@@ -67,7 +67,7 @@ def _without_traces(model: ModelProto) -> ModelProto:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what torch says about itself and about libraries that are not installed."""
+    """Hide what torch logs about itself and about libraries that are not installed."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

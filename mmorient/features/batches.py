@@ -11,7 +11,7 @@ from mmorient.tables.records import Record
 from modeling_mmorient import MMOrientProcessor
 
 T = TypeVar("T")
-# Features that are as long as a text or a picture has tokens or regions, and the mask of each.
+# Features whose length varies with the tokens or regions of a row, and the mask of each.
 SEQUENCES = {"region_features": "region_mask", "token_features": "attention_mask"}
 
 
@@ -42,7 +42,7 @@ def raw_inputs(processor: MMOrientProcessor, records: Sequence[Record]) -> dict[
 def readable_inputs(
     processor: MMOrientProcessor, records: Sequence[Record]
 ) -> tuple[list[int], dict[str, Any], dict[int, str]]:
-    """Indices of the records that can be read, what the encoders take of them, and why others cannot be read.
+    """Indices of the readable records, their encoder inputs, and why the others cannot be read.
 
     A modality that none of the rows has is left out, so that its encoder does not run.
 
@@ -60,10 +60,10 @@ def readable_inputs(
 
 
 def ahead(batches: Iterator[T], device: torch.device) -> Iterator[T]:
-    """The same batches, none of them None; while one is used on an accelerator the next is made in a thread.
+    """The same batches (never None); on an accelerator, a thread makes the next one while one is used.
 
-    Not on CPU: a model's own threads fill the cores there, and wait for one another whenever one of them
-    has to share its core.
+    Not on CPU: the model's own threads use all cores there, and all of them wait whenever one has to share
+    its core.
     """
     if device.type == "cpu":
         yield from batches
@@ -85,7 +85,7 @@ def _present_inputs(processor: MMOrientProcessor, records: Sequence[Record]) -> 
 
 
 def _unreadable(processor: MMOrientProcessor, records: Sequence[Record]) -> dict[int, str]:
-    """By index, the records that fail by themselves: the error of a batch knows the first one alone."""
+    """Errors of the records that cannot be read, by index: a batch's own error names only the first."""
     failed = {}
     for index, record in enumerate(records):
         try:
@@ -96,10 +96,10 @@ def _unreadable(processor: MMOrientProcessor, records: Sequence[Record]) -> dict
 
 
 def padded_indices(indices: Sequence[Sequence[int]]) -> torch.Tensor:
-    """Indices of each row, (rows, m), with -1 where there are no more; m is a power of two.
+    """Indices of each row, (rows, m), padded with -1; m is a power of two.
 
-    At such widths a row's entries give the same sums to the last bit, so that what a model remembers of the
-    row holds in batches with other rows too.
+    At such widths a row's entries give the same sums to the last bit, so that what a model has cached for the
+    row is valid in batches with other rows too.
     """
     most = max(map(len, indices), default=0)
     padded = torch.full((len(indices), 1 << max(most - 1, 0).bit_length()), -1)
@@ -109,7 +109,7 @@ def padded_indices(indices: Sequence[Sequence[int]]) -> torch.Tensor:
 
 
 def _own_references(records: Sequence[Record]) -> dict[str, torch.Tensor]:
-    """Indices among the references (batch, m), of rows that know them."""
+    """Each row's own indices among the references, (batch, m), if they are known."""
     own = [record.own_references for record in records if record.own_references is not None]
     return {"own_reference": padded_indices(own)} if own else {}
 

@@ -32,7 +32,7 @@ from modeling_mmorient import MMOrientForMultitaskClassification, MMOrientProces
 
 logger = logging.get_logger(__name__)
 
-# Rows of a file, about: what an interrupted run loses at most, and one more such file being written.
+# About as many rows a file has. An interrupted run loses at most this many, and the file being written.
 SHARD_ROWS = 256
 
 
@@ -59,7 +59,7 @@ class FeatureRows(Dataset[Record]):
             return replace(self.records[row], features=self._shards[path].row(index))
 
     def __getstate__(self) -> dict[str, Any]:
-        """For a data loader's processes, each of which maps the files itself."""
+        """State for a data loader's processes, without open files: each process maps them itself."""
         return {**self.__dict__, "_shards": {}}
 
 
@@ -72,9 +72,9 @@ def cached_features(
     device: torch.device,
     workers: int = 0,
 ) -> dict[str, FeatureRows]:
-    """The features of every row, from the cache or from the encoders, which fill the cache.
+    """The features of every row, from the cache; missing ones are computed by the encoders and added to it.
 
-    With several processes, each computes its share, and all read the whole.
+    With several processes, each computes a share, and all of them read all rows.
 
     Args:
         tables: By name (for errors): records.
@@ -95,13 +95,13 @@ def cached_features(
     sources = {key: (name, row) for name in tables for row, key in enumerate(keys[name])}
     with _alone(store, state, sources):
         known = find_rows(store, sources)
-        state.wait_for_everyone()  # before the first of them adds to what the last should see
-        missing = _by_length({key: place for key, place in sources.items() if key not in known}, tables)
+        state.wait_for_everyone()  # no process may add rows before all have looked
+        missing = _by_length({key: source for key, source in sources.items() if key not in known}, tables)
         shards = _cut(missing, batch_size * max(1, SHARD_ROWS // batch_size))
         shards = shards[state.process_index :: state.num_processes]
-        places = [[sources[key] for key in shard] for shard in shards]
+        indices = [[sources[key] for key in shard] for shard in shards]
         threads = torch.get_num_threads() if device.type == "cpu" else 1  # each encodes a batch
-        batches = _prepared(tables, places, processor, max(1, batch_size // threads), workers)
+        batches = _prepared(tables, indices, processor, max(1, batch_size // threads), workers)
         with tqdm(
             desc="features",
             unit="row",
@@ -118,7 +118,7 @@ def cached_features(
             "folder that all processes share."
         )
     return {
-        # A data loader's processes may have to be sent them, and need the labels alone.
+        # The records may be sent to a data loader's processes, which need only the labels.
         name: FeatureRows(
             [known[key] for key in keys[name]],
             [replace(record, picture=None, fingerprint=None) for record in table],
@@ -129,9 +129,9 @@ def cached_features(
 
 @contextmanager
 def _alone(store: Path, state: PartialState, wanted: Container[bytes]) -> Iterator[None]:
-    """Let one run at a time fill a cache, so that no row is computed twice. It finds no damaged row there.
+    """Let one run at a time fill a cache, so that no row is computed twice; damaged files are removed first.
 
-    The lock is the operating system's, which takes it back when a run dies.
+    The lock is the operating system's, which releases it when a run dies.
     """
     if not state.is_main_process:
         state.wait_for_everyone()
@@ -153,15 +153,15 @@ def _alone(store: Path, state: PartialState, wanted: Container[bytes]) -> Iterat
 
 
 def _by_length(
-    places: Mapping[bytes, tuple[str, int]], tables: Mapping[str, Sequence[Record]]
+    sources: Mapping[bytes, tuple[str, int]], tables: Mapping[str, Sequence[Record]]
 ) -> list[bytes]:
-    """Keys of rows, long texts first: batches pad little, and memory that is too small shows at once."""
+    """Keys of rows, long texts first: batches pad little, and a lack of memory shows at once."""
 
     def order(key: bytes) -> tuple[int, bytes]:
-        name, row = places[key]
+        name, row = sources[key]
         return -len(tables[name][row].text or ""), key
 
-    return sorted(places, key=order)
+    return sorted(sources, key=order)
 
 
 def _cut(items: Sequence[Any], size: int) -> list[Any]:
@@ -169,13 +169,13 @@ def _cut(items: Sequence[Any], size: int) -> list[Any]:
 
 
 class _PlacedRows(Dataset[Record]):
-    """Rows of several tables, each by the table's name and its number there."""
+    """Rows of several tables, each by the table's name and its index there."""
 
     def __init__(self, tables: Mapping[str, Sequence[Record]]) -> None:
         self.tables = tables
 
-    def __getitem__(self, place: tuple[str, int]) -> Record:
-        name, row = place
+    def __getitem__(self, index: tuple[str, int]) -> Record:
+        name, row = index
         record = self.tables[name][row]
         return replace(record, row=f"{record.row} of the {name} rows")
 
@@ -187,13 +187,13 @@ def _prepared(
     batch_size: int,
     workers: int,
 ) -> Iterator[dict[str, torch.Tensor]]:
-    """Inputs of the encoders for the rows of one file after another."""
+    """Inputs of the encoders for the rows of each file, file by file."""
     loader = DataLoader(
         _PlacedRows(tables),
         batch_sampler=[batch for shard in shards for batch in _cut(shard, batch_size)],
         collate_fn=partial(raw_inputs, processor),
         num_workers=workers,
-        # Its own: whether features are computed or found must not change what is drawn afterwards.
+        # A separate generator: random numbers drawn later must not depend on whether features were cached.
         generator=torch.Generator(),
     )
     return iter(loader)
@@ -206,7 +206,7 @@ def _extract(
     store: Path,
     bar: tqdm,
 ) -> None:
-    """Compute and write one file after another, each while the next is computed."""
+    """Compute and write one file after another; each is written while the next is computed."""
     features = encoded(model, batches)
     with closing(features), ThreadPoolExecutor(1) as thread:
         written: Future[None] | None = None
@@ -218,7 +218,7 @@ def _extract(
                 rows += len(computed[-1]["image_present"])
                 bar.update(len(computed[-1]["image_present"]))
             if model.device.type == "cpu":
-                write_shard(store, keys, computed)  # the encoders' threads go on meanwhile
+                write_shard(store, keys, computed)  # the encoders' threads keep working meanwhile
                 continue
             if written is not None:
                 written.result()

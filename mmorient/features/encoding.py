@@ -1,4 +1,4 @@
-"""Batches of raw inputs to features, with as much of the machine at work as there is."""
+"""From batches of raw inputs to features, using the whole machine."""
 
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping
@@ -18,11 +18,11 @@ def encoded(
 ) -> Generator[dict[str, torch.Tensor], None, None]:
     """The features of one batch after another, in memory, as `EncodedFeatures.as_inputs` names them.
 
-    On an accelerator, the next batch is made while one is encoded. On CPU, as many threads as torch would
-    share a step of the model among make and encode a batch each, and take all its steps alone: most of them
-    are too small to be shared. Batches are made in turn, one at a time. Until the last batch, or until the
-    generator is closed, torch has one thread for the caller's steps too: threads that share a step would
-    wait for each other on cores that are taken.
+    On an accelerator, the next batch is made while one is encoded. On CPU, there are as many threads as torch
+    has; each makes a batch and encodes it alone, since most steps of a model are too small to be shared among
+    threads. Batches are made one at a time. Until the last batch, or until the generator is closed, the
+    caller's steps have one torch thread too: threads that share a step would wait for each other on busy
+    cores.
 
     Args:
         model: In evaluation mode.
@@ -50,7 +50,7 @@ def _encoded_by_threads(
             taken = next(numbered, None)
         return None if taken is None else (taken[0], _encode(model, taken[1]))
 
-    # A new thread has torch's default of threads, whatever its maker has.
+    # A new thread starts with torch's default number of threads, not with that of its creator.
     with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         coming = deque(pool.submit(encode_next) for _ in range(threads + 1))
         done: dict[int, dict[str, torch.Tensor]] = {}
@@ -60,7 +60,7 @@ def _encoded_by_threads(
                 continue
             coming.append(pool.submit(encode_next))
             done[found[0]] = found[1]
-            while number in done:  # who comes first takes the next batch, and may be done later
+            while number in done:  # batches may be finished out of order
                 yield done.pop(number)
                 number += 1
 

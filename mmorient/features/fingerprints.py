@@ -14,7 +14,7 @@ from mmorient.tables.records import Record
 from modeling_mmorient import MMOrientForMultitaskClassification, MMOrientProcessor
 from modeling_mmorient.version import __version__
 
-# Raise it when rows are stored otherwise than before.
+# Raise it when the way rows are stored changes.
 CACHE_FORMAT = 1
 ROLES = ("joint_config", "text_config", "vision_config")
 # Settings that say where something came from or how it runs, not what it computes.
@@ -28,7 +28,7 @@ INCIDENTAL = (
     "local_files_only",
     "max_length",  # of a tokenizer; the processor has its own
 )
-# Written out by a tokenizer that was saved before, and left out by one that was not.
+# Defaults that a tokenizer writes out if it was loaded from a saved one, and leaves out otherwise.
 DEFAULTS = {
     "pad_to_multiple_of": None,
     "pad_token_type_id": 0,
@@ -37,7 +37,7 @@ DEFAULTS = {
     "truncation_side": "right",
     "truncation_strategy": "longest_first",
 }
-# A tokenizer's file also holds how the latest call padded and cut, which every call sets anew.
+# A tokenizer's file also holds how the latest call padded and truncated, which every call sets again.
 OF_THE_LATEST_CALL = ("truncation", "padding")
 
 

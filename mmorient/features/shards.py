@@ -1,7 +1,7 @@
-"""Files of the feature cache: Arrow files of some hundred rows, whole or not there at all.
+"""Files of the feature cache: Arrow files of a few hundred rows, complete or absent.
 
-Each row has a checksum of its features. Whoever reads a row compares it, so that what a disk has changed is
-recognized before it is used, also in the middle of a run.
+Each row has a checksum of its features, which is compared whenever the row is read, so that damage on the
+disk is recognized before the row is used, also in the middle of a run.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ logger = logging.get_logger(__name__)
 KEY, KEY_BYTES = "key", 32
 CHECKSUM, CHECKSUM_BYTES = "checksum", 16
 
-# Of all rows of a column, and where each row's begin and end if rows differ in length.
+# A column's values of all rows, and where each row's values begin and end if rows differ in length.
 Values = tuple[np.ndarray, np.ndarray | None]
 Columns = dict[str, Values]
 
@@ -36,7 +36,7 @@ class DamagedShard(ValueError):
 
     Args:
         path: The file.
-        reason: Why it is known.
+        reason: How the damage shows.
     """
 
     def __init__(self, path: Path, reason: object) -> None:
@@ -48,10 +48,10 @@ class DamagedShard(ValueError):
 
 
 class Shard:
-    """One file, mapped into memory: reading a row reads its pages alone.
+    """One file, mapped into memory: reading a row reads only its pages.
 
     Args:
-        path: A file of [`write_shard`].
+        path: A file that [`write_shard`] wrote.
 
     Raises:
         DamagedShard: If the file was cut short, its structure is broken, or it was written by a version that
@@ -99,7 +99,7 @@ class Shard:
 
 
 def write_shard(folder: Path, keys: Sequence[bytes], batches: Sequence[Mapping[str, torch.Tensor]]) -> None:
-    """Write one file, at once: whoever looks sees the whole file or none, whenever the process ends.
+    """Write one file atomically: it is complete or absent, whenever the process ends.
 
     Args:
         folder: The cache's.
@@ -118,7 +118,7 @@ def write_shard(folder: Path, keys: Sequence[bytes], batches: Sequence[Mapping[s
 
 
 def find_rows(folder: Path, wanted: Container[bytes]) -> dict[bytes, tuple[Path, int]]:
-    """File and row in it of each of the wanted keys that the cache has."""
+    """By each wanted key that the cache has: the file, and the row in it."""
     with told_to_the_user():
         return {
             key: (path, row)
@@ -129,21 +129,21 @@ def find_rows(folder: Path, wanted: Container[bytes]) -> dict[bytes, tuple[Path,
 
 
 def remove_damaged(folder: Path, wanted: Container[bytes]) -> None:
-    """Remove what an interrupted run left half done, and files that are damaged: their rows are computed
-    again. Only for who holds the cache's lock.
+    """Remove unfinished files of an interrupted run, and damaged files: their rows are computed again. The
+    caller must hold the cache's lock.
 
     Args:
         folder: The cache's.
         wanted: Keys of the rows that will be read, which are all compared with their checksums.
 
     Raises:
-        ValueError: If something that is no file has the name of one.
+        ValueError: If something that is not a file has a file's name.
     """
     for path in folder.glob("*.tmp"):
         if not path.is_dir():
             path.unlink()
     paths = sorted(folder.glob("*.arrow"))
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # checksums do not hold the lock
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # checksums release the interpreter's lock
         found = pool.map(lambda path: _damage(path, wanted), paths)
         for path, damage in zip(paths, tqdm(found, "checking features", len(paths), delay=2), strict=True):
             if damage is not None:
@@ -154,7 +154,7 @@ def remove_damaged(folder: Path, wanted: Container[bytes]) -> None:
 def _damage(path: Path, wanted: Container[bytes]) -> str | None:
     if path.is_symlink() and not path.exists():
         return f"{path} is a link to nothing"
-    if not path.is_file():  # a pipe would be waited for
+    if not path.is_file():  # opening a pipe would wait
         raise ValueError(f"{path} is no file: move it away; the feature cache keeps files of such names.")
     try:
         Shard(path).check(wanted)
@@ -165,7 +165,7 @@ def _damage(path: Path, wanted: Container[bytes]) -> str | None:
 
 @contextmanager
 def _damage_as_such(path: Path) -> Iterator[None]:
-    """What damaged bytes make Arrow and numpy say; the disk's own errors stay what they are."""
+    """Turn what Arrow and numpy raise on damaged bytes into `DamagedShard`; errors of the disk pass."""
     try:
         yield
     except (pa.ArrowException, ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
@@ -178,7 +178,7 @@ def _damage_as_such(path: Path) -> Iterator[None]:
 
 @contextmanager
 def told_to_the_user() -> Iterator[None]:
-    """Damage that comes to light when the encoders have done their work."""
+    """Report damage that is found after the encoders have finished."""
     try:
         yield
     except DamagedShard as error:
@@ -189,7 +189,7 @@ def told_to_the_user() -> Iterator[None]:
 
 
 def _size(path: Path, without: int) -> int:
-    """Of a file; `without` one, which may have been removed and stays readable for who has opened it."""
+    """Size of a file, or `without` where it is gone; a process that has opened it can still read it."""
     try:
         return path.stat().st_size
     except FileNotFoundError:
@@ -204,7 +204,7 @@ def _read_batches(path: Path) -> list[pa.RecordBatch]:
         reader = pa.ipc.open_file(source)
         batches = [reader.get_batch(number) for number in range(reader.num_record_batches)]
     for batch in batches:
-        batch.validate()  # no length leads out of the file
+        batch.validate()  # no length may lead out of the file
         if CHECKSUM not in batch.schema.names:
             raise pa.ArrowInvalid("it is of a version without checksums")
     return batches
@@ -215,9 +215,9 @@ def _file_name(keys: Sequence[bytes]) -> str:
 
 
 def _checksum(key: bytes, features: Mapping[str, torch.Tensor]) -> bytes:
-    """Of a row's key and features, with their names and shapes: 16 bytes of xxh3, as fast as memory is read.
+    """Checksum of a row's key and features, with names and shapes: 16 bytes of xxh3, as fast as memory.
 
-    It guards against what disks and memory do, not against people, who could write the checksum as well.
+    It guards against faults of disks and memory, not against people, who could change the checksum too.
     """
     digest = xxhash.xxh3_128(key)
     for name, values in sorted(features.items()):
@@ -232,13 +232,13 @@ def _record_batch(keys: Sequence[bytes], features: Mapping[str, torch.Tensor]) -
         if name in SEQUENCES:
             mask = features[SEQUENCES[name]]
             offsets = np.concatenate([[0], mask.sum(1).cumsum(0).numpy()])
-            # Without a mask's indexing, which copies, where there is no padding.
+            # Indexing with a mask copies; without padding it is not needed.
             flat = values.flatten(0, 1) if mask.all() else values[mask]
             columns[name] = pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), _vectors(flat))
         elif name not in SEQUENCES.values():
             columns[name] = pa.array(values.numpy()) if values.ndim == 1 else _vectors(values)
     batch = pa.RecordBatch.from_pydict(columns)
-    # Of what readers will see.
+    # The checksum is of what readers will see.
     stored = _columns(batch)
     checksums = [_checksum(key, _features(stored, row)) for row, key in enumerate(keys)]
     return batch.append_column(CHECKSUM, pa.array(checksums, pa.binary(CHECKSUM_BYTES)))
@@ -252,7 +252,7 @@ def _features(columns: Columns, row: int) -> dict[str, torch.Tensor]:
     features = {}
     for name, (values, offsets) in columns.items():
         part = values[row] if offsets is None else values[offsets[row] : offsets[row + 1]]
-        # A copy: the mapped memory is read-only, and tensors are not.
+        # A copy: the mapped memory is read-only, but tensors are writable.
         features[name] = torch.from_numpy(np.array(part))
     return features
 
@@ -264,7 +264,7 @@ def _vectors(values: torch.Tensor) -> pa.Array:
 
 
 def _values(column: pa.Array) -> Values:
-    """Values of all rows, and where each row's begin and end if rows differ in length."""
+    """Values of all rows, and where each row's values begin and end if rows differ in length."""
     if pa.types.is_large_list(column.type):
         return _values(column.values)[0], column.offsets.to_numpy()
     if pa.types.is_fixed_size_list(column.type):

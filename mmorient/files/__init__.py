@@ -1,1 +1,1 @@
-"""Files: written whole or not at all, and what a disk refuses in words."""
+"""Files: written atomically, and failures of the disk explained in one line."""

@@ -28,10 +28,10 @@ OTHER_PROCESS = re.compile(r"Caught \w+ in .*process.*\nOriginal Traceback")
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Give failures of the disk that do not say which file they are about this one.
+    """Add this path to failures of the disk that do not name a file.
 
     Raises:
-        OSError: In the place of other errors too by which libraries say that a file cannot be written.
+        OSError: Also instead of other errors by which libraries say that a file cannot be written.
     """
     try:
         yield
@@ -44,14 +44,14 @@ def naming(path: Path) -> Iterator[None]:
 
 @contextmanager
 def explained_failures(folders: Mapping[str, str]) -> Iterator[None]:
-    """Make one line of a failure of the disk.
+    """Explain a failure of the disk in one line.
 
     Args:
-        folders: Where a run writes, by the name of the argument to change; the first one is meant where an
-            error names no file.
+        folders: Where a run writes, by the name of the argument to change; the first one is assumed where
+            an error names no file.
 
     Raises:
-        ValueError: That says which file it is, what is wrong, and what to do.
+        ValueError: Says which file it is, what is wrong, and what to do.
     """
     try:
         yield
@@ -71,14 +71,14 @@ def explained_failures(folders: Mapping[str, str]) -> Iterator[None]:
 def error_number(error: BaseException) -> int | None:
     """The operating system's number of a failure, also where a library hides it; None for other errors."""
     if isinstance(error, OSError) and error.errno is not None:
-        # Of the network's failures libraries say more.
+        # Libraries explain network failures better themselves.
         known = error.errno in errno.errorcode and not isinstance(error, ConnectionError | TimeoutError)
         return error.errno if known else None
     found = None if isinstance(error, ValueError) else SYSTEM_ERROR.search(str(error))
     if found is not None:
         return int(found[1] or found[2])
     if isinstance(error, RuntimeError) and TORCH_WRITER.search(str(error)):
-        # Where it is a write that fails, torch keeps the reason to itself.
+        # Where a write fails, torch does not give the reason.
         return next((known for known in errno.errorcode if os.strerror(known) in str(error)), errno.ENOSPC)
     return None
 
@@ -100,11 +100,11 @@ def one_line(error: Exception) -> str:
 
 
 def _argument(file: str, folders: Mapping[str, str]) -> str | None:
-    """The argument that names the folder which a file is in."""
+    """The argument that names the folder in which a file is."""
     path = os.path.abspath(file)
     for name, folder in folders.items():
         place = os.path.abspath(os.path.expanduser(folder))
-        # Where the folder cannot be made, one above it is named.
+        # Where the folder cannot be made, the error may name a folder above it.
         if os.path.commonpath([path, place]) in (path, place):
             return name
     return None

@@ -8,7 +8,7 @@ IGNORED = ".gitignore"
 
 
 def keep_at_home(folder: Path, name: str) -> None:
-    """List a file of a folder in its `.gitignore`, which Git and the Hub's uploads heed; other lines stay."""
+    """Add a file to its folder's `.gitignore`, which Git and uploads to the Hub follow; other lines stay."""
     path = folder / IGNORED
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     if f"/{name}" not in lines:

@@ -1,4 +1,4 @@
-"""Bars of transformers that say nothing to who runs a command."""
+"""Hide progress bars of transformers that tell a user nothing."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from transformers.utils import logging
 
 @contextmanager
 def without_loading_bars() -> Iterator[None]:
-    """Hide the bars over weights that are loaded and written, for a while; downloads keep theirs."""
+    """Hide the bars of loading and writing weights inside the context; downloads keep theirs."""
     shown, downloads_shown = logging.is_progress_bar_enabled(), not are_progress_bars_disabled()
     logging.disable_progress_bar()  # those of downloads as well
     if downloads_shown:

@@ -1,4 +1,4 @@
-"""Files that are whole or not there at all."""
+"""Files that are complete or absent."""
 
 import glob
 import os
@@ -11,20 +11,20 @@ from typing import BinaryIO
 
 from mmorient.files.disk_failures import naming
 
-# Of a process that was killed, since nobody writes a file for so long without adding to it.
+# A temporary file unchanged for this long was left by a killed process: a writer would have added to it.
 LEFT_SECONDS = 24 * 3600.0
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """Write a file under another name (`.tmp` at the end), and give it its own when it is on the disk.
+    """Write a file under a temporary name (`.tmp` at the end), and rename it once it is on the disk.
 
-    Whoever looks sees the whole file, or the one that was there before, whenever the process ends. Several
-    processes and threads may write it at once, each under a name that nobody else has: the last one to end
-    replaces the others' file. What a process leaves that is killed goes with the first write a day later.
+    A reader sees the whole file, or the one that was there before, whenever the process ends. Several
+    processes and threads may write it at once, each under a temporary name of its own: the last one to finish
+    replaces the others' file. What a killed process leaves is removed by the first write a day later.
 
     Raises:
-        OSError: With the file's name, if it cannot be written; nothing is left of it then.
+        OSError: With the file's name, if it cannot be written; no partial file is left then.
     """
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}.tmp")
     with naming(path):
@@ -44,13 +44,13 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file in UTF-8 in that way."""
+    """Write a text file in UTF-8, as [`whole_file`] does."""
     with whole_file(path) as file:
         file.write(text.encode("utf-8"))
 
 
 def _remove_left(path: Path) -> None:
     for left in path.parent.glob(f"{glob.escape(path.name)}.*.tmp"):
-        with suppress(OSError):  # gone meanwhile, say
+        with suppress(OSError):  # it may have been removed meanwhile
             if time.time() - left.stat().st_mtime > LEFT_SECONDS:
                 left.unlink()

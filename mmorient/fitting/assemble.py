@@ -27,7 +27,7 @@ def assemble(
     """Model and processor as a recipe describes them.
 
     Args:
-        arguments: The recipe's part about the model.
+        arguments: The recipe's model arguments.
         tasks: As in `MMOrientConfig`.
         texts: Texts of the training rows; a text encoder trained from scratch gets its vocabulary from them.
 
@@ -47,7 +47,7 @@ def assemble(
         if error_number(error) not in (
             None,
             errno.ENOENT,
-        ):  # a disk that is full, say, as encoders are fetched
+        ):  # such as a full disk while encoders are downloaded
             raise
         given = {role: name for role, name in checkpoints.items() if name}
         raise ValueError(
@@ -86,7 +86,7 @@ def _from_scratch(
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
     """A lower-casing byte-pair tokenizer of at most `vocab_size` tokens, from cleaned texts."""
-    # Not WordPiece, whose trainer breaks ties by chance: every process and every run must agree.
+    # Not WordPiece, whose trainer breaks ties at random: every process and every run must agree.
     tokenizer = Tokenizer(models.BPE(unk_token=SPECIAL_TOKENS["unk_token"]))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()

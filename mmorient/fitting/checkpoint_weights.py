@@ -13,10 +13,10 @@ from mmorient.fitting.checkpoints import find_damage
 
 
 def load_checkpoint(model: PreTrainedModel, checkpoint: Path) -> None:
-    """Put a whole checkpoint's weights into a model, see [`load_weights`].
+    """Load a complete checkpoint's weights into a model, see [`load_weights`].
 
     Raises:
-        ValueError: If the checkpoint is damaged, or not of such a model.
+        ValueError: If the checkpoint is damaged, or is of another kind of model.
     """
     if (damage := find_damage(checkpoint)) is not None:
         raise ValueError(
@@ -30,35 +30,35 @@ def load_weights(model: PreTrainedModel, checkpoint: Path) -> None:
     """Put a checkpoint's weights into a model: in place, without a second model or its references.
 
     `save_pretrained` renames weights of some encoders (ViT's and Swin's, say); reading the file as it is, as
-    `Trainer` does, would leave such encoders alone.
+    `Trainer` does, would not load them.
 
     The model keeps the references that it has. HIMA's g is the checkpoint's, and counts as a running mean:
     training goes on from it, and filling the references computes it anew.
 
     Args:
-        model: Of the checkpoint's configuration, on any device.
+        model: A model with the checkpoint's configuration, on any device.
         checkpoint: A folder that `save_pretrained` wrote.
 
     Raises:
-        ValueError: If the weights are not those of such a model.
+        ValueError: If the weights do not fit the model.
     """
     saved: dict[str, torch.Tensor] = {}
     for file in sorted(checkpoint.glob("model*.safetensors")):
         saved |= load_file(file)
     weights = _renamed(model, saved)
     if weights is None:
-        # Encoders whose weights are joined or split in files, or renamed otherwise by the release of
-        # transformers that saved them: it is its loading that knows how.
+        # Encoders whose weights are joined or split in files, or were renamed otherwise by the release of
+        # transformers that saved them: only `from_pretrained` knows how to convert them.
         whole = type(model).from_pretrained(checkpoint, config=model.config, references=False)
         weights = dict(whole.state_dict())
     for name in weights:
         if name.endswith("hima.references_digest"):
-            # Of the checkpoint's references, which are not loaded.
+            # Belongs to the checkpoint's references, which are not loaded.
             weights[name] = torch.zeros_like(weights[name])
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
-        # A line for each weight.
+        # The error has a line for each weight; the first is enough.
         first = (str(error).splitlines()[1:2] or [str(error)])[0].strip().rstrip(".")
         raise ValueError(
             f"the weights in {checkpoint} are not those of the recipe's model ({first}): start anew with "
@@ -67,10 +67,10 @@ def load_weights(model: PreTrainedModel, checkpoint: Path) -> None:
 
 
 def _renamed(model: PreTrainedModel, saved: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor] | None:
-    """Weights by their names in the model; None where it cannot be said of every one which it is."""
+    """Weights by their names in the model; None where not every weight can be matched."""
     own: dict[str, Any] = dict(model.state_dict())
     names = {id(values): name for name, values in own.items()}
-    # What saving would call them now. Those that are more than renamed are other tensors.
+    # The names that saving would give them now. Weights that are converted beyond renaming are new tensors.
     stored = {file: names.get(id(values)) for file, values in revert_weight_conversion(model, own).items()}
     weights = {name: values for file, values in saved.items() if (name := stored.get(file)) is not None}
     return weights if len(weights) == len(saved) else None

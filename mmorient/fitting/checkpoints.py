@@ -1,8 +1,8 @@
-"""Runs that can be killed at any moment: which checkpoints are whole, and whose they are.
+"""Runs that can be killed at any moment: which checkpoints are complete, and which run they belong to.
 
 output_dir / run.json                    what the run was started with
 output_dir / checkpoint-N / whole.json   sizes and digests of its files, written last
-output_dir / set-aside-checkpoint-N      a checkpoint that was whole, and could not be used as it was found
+output_dir / set-aside-checkpoint-N      a checkpoint that was complete once, and is damaged now
 """
 
 import hashlib
@@ -26,16 +26,16 @@ from mmorient.files.whole_files import write_text
 logger = logging.get_logger(__name__)
 
 MANIFEST, IDENTITY, SET_ASIDE = "whole.json", "run.json", "set-aside"
-# Named in an error; a run has hundreds of arguments.
+# Most differences that an error lists; a run has hundreds of arguments.
 SHOWN_DIFFERENCES = 5
 
 
 @contextmanager
 def only_run(output_dir: Path) -> Iterator[None]:
-    """Keep other runs out of a folder. The operating system does so, and stops when this process ends.
+    """Keep other runs out of a folder, by a lock that the operating system releases when this process ends.
 
     Raises:
-        ValueError: If another run is in there.
+        ValueError: If another run uses the folder.
     """
     output_dir.mkdir(parents=True, exist_ok=True)
     lock = FileLock(output_dir / ".lock")
@@ -50,7 +50,7 @@ def only_run(output_dir: Path) -> Iterator[None]:
 
 
 def write_manifest(checkpoint: Path) -> None:
-    """Write the sizes and digests of a checkpoint's files, once all of them are on disk: it is whole."""
+    """Write sizes and digests of a checkpoint's files once all are on disk, which marks it as complete."""
     files = {path.relative_to(checkpoint).as_posix(): _describe(path) for path in _files(checkpoint)}
     for path in _files(checkpoint):
         _flush(path)
@@ -58,7 +58,7 @@ def write_manifest(checkpoint: Path) -> None:
 
 
 def find_damage(checkpoint: Path) -> str | None:
-    """What a checkpoint lacks to be whole: its manifest, and nothing gone, changed or unreadable since."""
+    """Why a checkpoint is not complete (no manifest, or a missing, changed or unreadable file), or None."""
     try:
         files = json.loads((checkpoint / MANIFEST).read_bytes())
     except FileNotFoundError:
@@ -84,15 +84,15 @@ def start_or_resume(output_dir: Path, identity: Mapping[str, Any], restart: bool
     """The checkpoint to go on from, or None where there is nothing to go on from.
 
     Checkpoints that were cut off while being written are removed: the run will write them again. Others that
-    are not whole are set aside under another name, whatever is wrong with them: what cannot be read now
+    are not complete are set aside under another name, whatever is wrong with them: what cannot be read now
     may be readable later.
 
-    Every process of a run calls this: the first one looks and writes, and the others are told.
+    Every process of a run calls this: the first one reads and writes, and broadcasts the outcome.
 
     Args:
-        output_dir: Of the run; made if it is missing.
-        identity: What decides the outcome of the run, of JSON types.
-        restart: Remove the checkpoints of whatever ran here, but for those set aside, and start anew.
+        output_dir: The run's folder; made if it is missing.
+        identity: The arguments that decide the outcome of the run, as JSON types.
+        restart: Remove the checkpoints of any earlier run here, except those set aside, and start anew.
 
     Raises:
         ValueError: If the checkpoints are those of a run with another identity.
@@ -111,7 +111,7 @@ def start_or_resume(output_dir: Path, identity: Mapping[str, Any], restart: bool
 
 
 def remove_older(output_dir: Path, limit: int | None, best: str | None) -> None:
-    """Remove a run's oldest checkpoints: all but some, but never the latest or the best one.
+    """Remove a run's oldest checkpoints down to a limit, but never the latest or the best one.
 
     Args:
         output_dir: Of the run.
@@ -125,7 +125,7 @@ def remove_older(output_dir: Path, limit: int | None, best: str | None) -> None:
     for checkpoint in others[: max(excess, 0)]:
         try:
             _remove(checkpoint)
-        except OSError as error:  # it costs space, and no more
+        except OSError as error:  # it only costs space
             logger.warning(f"the older {checkpoint} cannot be removed: {error}")
 
 
@@ -158,7 +158,7 @@ def _start_or_resume(output_dir: Path, identity: Mapping[str, Any], restart: boo
 
 
 def has_ended(checkpoint: Path) -> bool:
-    """Whether a checkpoint is the last one of its run: of all steps, or of waiting for a better model."""
+    """Whether a checkpoint is the last one of its run: all steps done, or stopped early."""
     state = json.loads((checkpoint / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
     if state["global_step"] >= state["max_steps"]:
         return True
@@ -188,7 +188,7 @@ def _require_same(output_dir: Path, identity: Mapping[str, Any]) -> None:
 
 
 def _was_cut_off(checkpoint: Path) -> bool:
-    """Whether it is known that a checkpoint was never whole: the manifest is the last of its files."""
+    """Whether a checkpoint was never complete: it has no manifest, which is written last."""
     try:
         return MANIFEST not in os.listdir(checkpoint)
     except OSError:
@@ -196,7 +196,7 @@ def _was_cut_off(checkpoint: Path) -> bool:
 
 
 def _remove(checkpoint: Path) -> None:
-    # What is left of a removal that is interrupted was cut off, too.
+    # Without its manifest, what an interrupted removal leaves counts as cut off.
     (checkpoint / MANIFEST).unlink(missing_ok=True)
     shutil.rmtree(checkpoint)
 

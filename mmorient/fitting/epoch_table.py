@@ -8,7 +8,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from modeling_mmorient.features import MODALITIES
 
-# Of an evaluation's metrics these are no scores.
+# Metrics of an evaluation that are not scores.
 _NO_SCORES = ("epoch", "eval_loss", "eval_runtime", "eval_samples_per_second", "eval_steps_per_second")
 _LEAST_WIDTH = 6
 # Of all tasks together.
@@ -23,7 +23,7 @@ class EpochTable(TrainerCallback):
     there is a row for each epoch. Only the first process shows anything.
 
     Args:
-        latest: Gives the mean training loss since it was asked last, and by modality the mean degree.
+        latest: Returns the mean training loss since its last call, and by modality the mean degree.
     """
 
     def __init__(self, latest: Callable[[], tuple[float | None, Mapping[str, float]]]) -> None:
@@ -74,7 +74,7 @@ class EpochTable(TrainerCallback):
         self.close()
 
     def close(self) -> None:
-        """Take the bar away, which an error would be printed behind otherwise."""
+        """Remove the bar; otherwise an error would be printed on the same line."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None

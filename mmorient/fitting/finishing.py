@@ -1,4 +1,4 @@
-"""From a trained model to what a run leaves: scores, the saved model with what was fitted, and the report."""
+"""From a trained model to a run's results: scores, the saved model with fitted decisions, and the report."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -35,7 +35,7 @@ class ScoredRows:
 
     Args:
         predictions: By task.
-        loss: Mean of the batches' losses, by rows.
+        loss: Mean of the batches' losses, weighted by their rows.
         scores: From `mmorient.scoring.scores.scores`.
         baselines: From `mmorient.scoring.scores.baseline_scores`.
     """
@@ -53,16 +53,16 @@ def finish(
     arguments: Mapping[str, Any],
     notes: Sequence[str],
 ) -> str:
-    """Score a trained model, fit its decisions, and leave all of it in the run's folder.
+    """Score a trained model, fit its decisions, and save both in the run's folder.
 
     Temperature and thresholds are fitted on the validation rows and saved in the model's configuration. The
-    test rows are scored with them; the validation rows without, since there they would flatter.
+    test rows are scored with them; the validation rows without, since they were fitted on those.
 
     Args:
         trainer: After training. Every process calls this; the first one writes.
         tables: The records of every split, as they were read.
         rows: The same records as the trainer takes them.
-        arguments: Of the run, for the record.
+        arguments: The run's, to be recorded.
         notes: What a reader of the scores must know.
 
     Returns:
@@ -85,7 +85,7 @@ def finish(
         for split, output in outputs.items()
     }
     folder = Path(str(trainer.args.output_dir))
-    # Not `trainer.save_model()`, which leaves a pickle of the arguments beside the model.
+    # Not `trainer.save_model()`, which also writes a pickle of the arguments.
     model.save_pretrained(folder)
     trainer.processing_class.save_pretrained(folder)
     _write_results(folder, scored, fitted, arguments)
@@ -124,7 +124,7 @@ def _write_results(
 
 
 def _device(device: torch.device) -> str:
-    """What a device is called."""
+    """The name of a device."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
 
 
@@ -154,7 +154,7 @@ def _report(
         degrees=trainer.degrees(),
         duration=trainer.seconds,
         device=_device(trainer.args.device),
-        # A clone that was not installed has no metadata to ask for its own.
+        # A clone that was not installed has no metadata to read its own version from.
         versions={"modeling-mmorient": __version__} | {package: version(package) for package in PACKAGES},
         notes=notes,
     )

@@ -18,7 +18,7 @@ from modeling_mmorient.task_kinds import kind_of
 
 logger = logging.get_logger(__name__)
 
-# References whose votes are fitted before training, at most, and steps of the fit.
+# Most references that the votes are fitted on before training, and steps of the fit.
 VOTING_REFERENCES, VOTING_STEPS = 10_000, 200
 
 
@@ -28,8 +28,8 @@ class ReferenceRows:
 
     Args:
         rows: As the trainer takes them.
-        ids: Of the rows, each another.
-        contents: Of each row what stands for its picture and text: equal for exact copies.
+        ids: One id for each row, all different.
+        contents: Digest of each row's picture and text: equal for exact copies.
         notes: Where they come from, for a person; saved with the model.
     """
 
@@ -44,7 +44,7 @@ class OwnReferences(Dataset[Record]):
 
     Args:
         rows: Records, as the trainer takes them.
-        indices: Of each row, those of all references that are it or a copy; none where it is no reference.
+        indices: By row, the indices of the references that are the row or a copy of it; empty if none is.
     """
 
     def __init__(self, rows: Any, indices: Sequence[Sequence[int]]) -> None:
@@ -58,10 +58,10 @@ class OwnReferences(Dataset[Record]):
 
 
 def own_indices(training: Sequence[str], references: Sequence[str]) -> list[Sequence[int]]:
-    """Where each training row, and every exact copy of it, stands among the references.
+    """By training row, the indices of the references that are the row or an exact copy of it.
 
     Args:
-        training, references: Of each row what stands for its picture and text, such as
+        training, references: Digest of each row's picture and text, such as
             `mmorient.tables.split_rows.record_digest`.
     """
     indices: dict[str, list[int]] = {}
@@ -78,14 +78,14 @@ def fill_references(
     collator: Callable[[Sequence[Record]], dict[str, Any]],
     batch_size: int,
 ) -> None:
-    """Make rows the references of a model, in place of those it has, and settle what depends on them.
+    """Make rows the references of a model, in place of those it has, and compute what depends on them.
 
-    HIMA stage 2's g is computed over them. Every process does the same with all rows.
+    HIMA stage 2's g is computed over them. Every process does this with all rows.
 
     Args:
         model: On the device it runs on.
         references: The rows.
-        collator: Of the rows.
+        collator: Makes batches of the rows.
         batch_size: Rows at a time.
 
     Raises:
@@ -95,7 +95,7 @@ def fill_references(
         references.rows,
         batch_size=batch_size,
         collate_fn=collator,
-        # Its own: filling must not change what is drawn afterwards.
+        # A separate generator: filling must not change the random numbers drawn afterwards.
         generator=torch.Generator(),
     )
     entries: list[dict[str, torch.Tensor]] = []
@@ -127,18 +127,18 @@ def calibrate_thresholds(model: MMOrientForMultitaskClassification, quantile: fl
 
 
 def fit_votes(model: MMOrientForMultitaskClassification, contents: Sequence[str]) -> None:
-    """Let T, s and a of the neighbours' votes begin where the votes alone, beside a bias for each class, say
-    most about the references themselves, each left out of its own vote with its exact copies.
+    """Initialise T, s and a of the neighbours' votes: fit them so that the votes and a bias for each class
+    predict the references' own labels best, each reference left out of its own vote with its exact copies.
 
-    Training learns them further, but a few hundred small steps do not lead them far.
+    Training goes on from there, but a few hundred small steps change them little.
 
     Args:
         model: With its references.
-        contents: Of the references, as in [`ReferenceRows`].
+        contents: The references' digests, as in [`ReferenceRows`].
     """
     votes, bank, config = model.votes, model.references, model.config
     assert votes is not None
-    # All or the first ones: a few numbers are fitted.
+    # The first ones are enough: only a few numbers are fitted.
     first = torch.arange(min(len(bank), VOTING_REFERENCES), device=bank.device)
     own = padded_indices(own_indices(contents[: len(first)], contents)).to(bank.device)
     neighbors = {

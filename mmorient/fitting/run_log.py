@@ -1,4 +1,4 @@
-"""A run's log file: what libraries report that says nothing to who runs them."""
+"""A run's log file: what libraries report and a user need not see."""
 
 import logging
 import sys
@@ -16,7 +16,7 @@ _LIBRARIES = ("transformers", "datasets", "accelerate", "huggingface_hub", "py.w
 
 
 class _File(logging.FileHandler):
-    """Opened with its first record; where it cannot be written, the run goes on without it."""
+    """A file that is opened at its first record; where it cannot be written, the run goes on without it."""
 
     def _open(self):  # type: ignore[no-untyped-def]
         folder = Path(self.baseFilename).parent
@@ -36,14 +36,14 @@ class _File(logging.FileHandler):
 
 @contextmanager
 def logged_to(folder: Path, writes: bool = True) -> Iterator[None]:
-    """Send what libraries log and warn to `run.log` of a run's folder, and hide bars over weights.
+    """Write what libraries log and warn to `run.log` in a run's folder, and hide bars of loading weights.
 
-    Errors are shown as well. The file stays out of uploads of the folder, since it names folders of the
+    Errors are shown as well. The file is left out of uploads of the folder, since it names folders of this
     machine.
 
     Args:
         folder: The run's `output_dir`.
-        writes: Whether this process writes the file; of several the first one does.
+        writes: Whether this process writes the file; of several processes only the first one does.
     """
     file: logging.Handler = (
         _File(folder / RUN_LOG, encoding="utf-8", delay=True) if writes else logging.NullHandler()

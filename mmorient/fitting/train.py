@@ -43,7 +43,7 @@ class Run:
         rows: The same records as the trainer takes them.
         references: The rows that become the model's references.
         split_rows: Which row went where, for `splits.csv`.
-        digests: Of every split.
+        digests: Digest of every split's rows.
         notes: What a reader of the scores must know about the tables.
     """
 
@@ -82,10 +82,10 @@ def build_run(recipe: Recipe) -> Run:
         )
         collator = FeatureCollator(list(tasks))
     name = "references" if "references" in tables else "training"
-    # A model without graphs has none.
+    # A model without graphs has no references.
     lines = split_rows(splits.records, name if model.config.needs_embeds else None)
     contents = {split: [line.digest for line in lines if line.split == split] for split in splits.records}
-    # Without the folders of this machine: notes are published with the model.
+    # File names without this machine's folders: notes are published with the model.
     files = [Path(file) for file in splits.records[name].table.name.split(" + ")]
     source = " + ".join(file.name if file.is_absolute() else str(file) for file in files)
     about = f"{name} rows of {source}"
@@ -151,18 +151,18 @@ def train(run: Run, recipe: Recipe) -> None:
         trainer.fill_references(run.references, quantile)
         if model.config.use_votes:
             fit_votes(model, run.references.contents)
-    # `Trainer` would go on by one step where a run had ended in the middle of an epoch.
+    # `Trainer` would do one more step if the run had ended in the middle of an epoch.
     if checkpoint is not None and has_ended(checkpoint):
         trainer.take_over(checkpoint)
     else:
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    # What was trained changes the embeddings, or HIMA's vectors.
+    # Training has changed the embeddings, or HIMA's vectors.
     if model.config.graph_scope == "batch" or model.config.use_hima_stage2:
         trainer.fill_references(run.references, quantile)
 
 
 def leave_tables(run: Run, data: DataArguments) -> None:
-    """Leave beside the model which rows it knows (`splits.csv`) and how to read others (`tables.json`)."""
+    """Save which rows the model knows (`splits.csv`) and how to read others (`tables.json`) beside it."""
     folder = Path(str(run.trainer.args.output_dir))
     saved = run.trainer.accelerator.unwrap_model(run.trainer.model).config.saved_references
     splits = write_splits(folder, run.split_rows)

@@ -27,7 +27,7 @@ from modeling_mmorient.task_specs import TaskSpec
 
 logger = logging.get_logger(__name__)
 
-# Beside `Trainer`'s own files in a checkpoint.
+# A file of a checkpoint beside `Trainer`'s own.
 PROGRESS = "progress.json"
 
 
@@ -40,8 +40,8 @@ class MultitaskTrainer(Trainer):
     - The log holds the graphs' degree statistics, and a warning where one is empty or complete.
     - Evaluations do not change the training.
     - A checkpoint's weights are loaded the way they were saved, whatever the encoders.
-    - A checkpoint gets its manifest when all of it is written (`checkpoints.py`); only then an older one
-      may go.
+    - A checkpoint gets its manifest when all of it is written (`checkpoints.py`); only then are older ones
+      removed.
 
     Raises:
         ValueError: If one process has several GPUs, which would split a batch's graph.
@@ -89,8 +89,8 @@ class MultitaskTrainer(Trainer):
     def _hide_repeats(self, batches: list[dict[str, Any]]) -> None:
         """Mask rows that the sampler repeated.
 
-        Several processes need equally many batches, so accelerate fills the last ones of an epoch with rows
-        of its beginning. Batch i of the epoch goes to process i modulo their number.
+        Several processes need the same number of batches, so accelerate fills the last ones of an epoch with
+        rows from its beginning. Batch i of the epoch goes to process i modulo their number.
         """
         processes, size = self.args.world_size, self._train_batch_size
         if processes == 1:
@@ -145,7 +145,7 @@ class MultitaskTrainer(Trainer):
         return None if total is None else total.item() / steps, degrees
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """As `Trainer.evaluate`, leaving the random state as it was: every data loader draws a seed."""
+        """As `Trainer.evaluate`, but restores the random state: every data loader draws a seed."""
         with torch.random.fork_rng(devices=[]):
             return super().evaluate(*args, **kwargs)
 
@@ -154,7 +154,7 @@ class MultitaskTrainer(Trainer):
 
         Args:
             references: The rows.
-            quantile: Of the thresholds that the configuration leaves open; None: they stay open.
+            quantile: For the thresholds that the configuration leaves open; None: they stay open.
         """
         model = self.accelerator.unwrap_model(self.model)
         if not model.config.needs_embeds:
@@ -169,12 +169,12 @@ class MultitaskTrainer(Trainer):
             self._warn(graph, values)
 
     def end_processes(self) -> None:
-        """Let all processes of a run end, the last thing that a script does."""
+        """Let all processes of a run end; call this last."""
         if self.args.world_size > 1:
             self.accelerator.wait_for_everyone()
             self.accelerator.end_training()
-            # Threads that communicate need the interpreter to let go of their last tensors; one that finds it
-            # gone aborts the process. They get it while this one sleeps.
+            # Communication threads need the interpreter to release their last tensors, and abort the process
+            # if it is gone. They can do so while this thread sleeps.
             time.sleep(0.5)
 
     def _remember_degrees(self) -> None:
@@ -209,7 +209,7 @@ class MultitaskTrainer(Trainer):
 
     @property
     def seconds(self) -> float:
-        """Time of the training so far, that before an interruption included."""
+        """Time of the training so far, including that before an interruption."""
         return self._seconds_before + (time.perf_counter() - self._started if self._started else 0.0)
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
@@ -250,7 +250,7 @@ class MultitaskTrainer(Trainer):
         self.accelerator.wait_for_everyone()  # every process writes its own random state
         if self.args.should_save:
             self._write_progress(checkpoint)
-            # A pickle, which nothing reads.
+            # A pickle that nothing reads.
             (checkpoint / TRAINING_ARGS_NAME).unlink(missing_ok=True)
             write_manifest(checkpoint)
             remove_older(folder, limit, self.state.best_model_checkpoint)
@@ -265,7 +265,7 @@ class MultitaskTrainer(Trainer):
         self._read_progress(Path(resume_from_checkpoint))
 
     def take_over(self, checkpoint: Path) -> None:
-        """Put the outcome of a run that had ended in place: its history, and its best or its last model."""
+        """Restore the outcome of a run that had ended: its history, and its best or its last model."""
         self.state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
         self._read_progress(checkpoint)
         if self.args.load_best_model_at_end and self.state.best_model_checkpoint is not None:
@@ -278,7 +278,7 @@ class MultitaskTrainer(Trainer):
         if self.is_deepspeed_enabled or self.is_fsdp_enabled:
             super()._load_best_model()
         else:
-            # By its name: the folder may have been moved since.
+            # Found by its name: the run's folder may have been moved since.
             best = Path(str(self.args.output_dir)) / Path(str(self.state.best_model_checkpoint)).name
             load_checkpoint(self.accelerator.unwrap_model(self.model), best)
 
